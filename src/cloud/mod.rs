@@ -1,0 +1,4 @@
+//! The clouds: requests are signed, sent and read here, and nowhere else.
+
+pub mod canonical;
+pub mod tencentcloud;

@@ -1,0 +1,135 @@
+//! What a cloud said about an instance at one moment.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::product::InstanceId;
+
+/// One instance as one answer showed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    pub instance: InstanceId,
+    pub observed_at: Timestamp,
+    pub presence: Presence,
+}
+
+/// An instance missing from a successful answer is a finding of its own, not an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Presence {
+    Visible(Facts),
+    NotVisible,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// None when the cloud gives none (pay-as-you-go, zero date, unreadable date).
+    pub expires_at: Option<Timestamp>,
+    pub state: InstanceState,
+    pub charge: ChargeType,
+    pub auto_renew: AutoRenew,
+    pub spec: Option<Spec>,
+}
+
+/// What the vendor's state means for a purchase. The set is open: an unknown value is kept as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    Running,
+    /// A flow of the cloud's own is at work on it.
+    Busy,
+    /// Shut off for lack of renewal; renewable while its expiry is past.
+    Isolated,
+    /// Returned, to be deleted or deleted: never ordered.
+    Gone,
+    Other(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChargeType {
+    Prepaid,
+    Postpaid,
+    Other(String),
+}
+
+/// The console's auto-renew flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AutoRenew {
+    On,
+    Off,
+    Unreadable,
+}
+
+/// Size, for upgrades: what an absolute target is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    pub mem_size_mb: u32,
+    pub shards: u32,
+    pub replicas: u32,
+}
+
+impl Facts {
+    /// Only such an instance may be paid for; [`crate::guard`] says why not otherwise.
+    pub fn is_prepaid(&self) -> bool {
+        self.charge == ChargeType::Prepaid
+    }
+}
+
+impl InstanceState {
+    pub fn as_str(&self) -> &str {
+        match self {
+            InstanceState::Running => "running",
+            InstanceState::Busy => "busy",
+            InstanceState::Isolated => "isolated",
+            InstanceState::Gone => "gone",
+            InstanceState::Other(text) => text,
+        }
+    }
+
+    pub fn from_text(text: &str) -> InstanceState {
+        match text {
+            "running" => InstanceState::Running,
+            "busy" => InstanceState::Busy,
+            "isolated" => InstanceState::Isolated,
+            "gone" => InstanceState::Gone,
+            other => InstanceState::Other(other.to_owned()),
+        }
+    }
+}
+
+impl ChargeType {
+    pub fn as_str(&self) -> &str {
+        match self {
+            ChargeType::Prepaid => "prepaid",
+            ChargeType::Postpaid => "postpaid",
+            ChargeType::Other(text) => text,
+        }
+    }
+
+    pub fn from_text(text: &str) -> ChargeType {
+        match text {
+            "prepaid" => ChargeType::Prepaid,
+            "postpaid" => ChargeType::Postpaid,
+            other => ChargeType::Other(other.to_owned()),
+        }
+    }
+}
+
+impl AutoRenew {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AutoRenew::On => "on",
+            AutoRenew::Off => "off",
+            AutoRenew::Unreadable => "unreadable",
+        }
+    }
+
+    pub fn from_text(text: &str) -> AutoRenew {
+        match text {
+            "on" => AutoRenew::On,
+            "off" => AutoRenew::Off,
+            _ => AutoRenew::Unreadable,
+        }
+    }
+}

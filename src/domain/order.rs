@@ -1,0 +1,185 @@
+//! An order: one purchase request, recorded before it is sent and followed to its end.
+//!
+//! ```text
+//! intended ──► placed ──────► confirmed          (terminal: the money bought what was asked)
+//!    │  │         │
+//!    │  └──► unknown ──► placed | confirmed
+//!    └───────────┴─────────► refused             (terminal: it did not happen or does not stand)
+//! ```
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::failure::Failure;
+use crate::domain::money::Fen;
+use crate::domain::policy::{Renew, Upgrade};
+use crate::domain::product::{InstanceId, Product, Region};
+
+/// `orders.id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OrderRow(pub i64);
+
+/// The cloud's number of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OrderId(pub String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OrderState {
+    /// Committed; its request may or may not have left. The lane moves it on, after a crash rescue does.
+    Intended,
+    /// The cloud gave or listed an order. An observation moves it on.
+    Placed,
+    Confirmed,
+    Refused,
+    /// Nobody can say yet. Evidence moves it on, or a person.
+    Unknown,
+}
+
+impl OrderState {
+    pub const ALL: [OrderState; 5] = [
+        OrderState::Intended,
+        OrderState::Placed,
+        OrderState::Confirmed,
+        OrderState::Refused,
+        OrderState::Unknown,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OrderState::Intended => "intended",
+            OrderState::Placed => "placed",
+            OrderState::Confirmed => "confirmed",
+            OrderState::Refused => "refused",
+            OrderState::Unknown => "unknown",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<OrderState> {
+        OrderState::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// Our own codes of `refused`: an order found not to have happened or not to stand.
+pub const NOT_ORDERED: &str = "NotOrdered";
+pub const RESOLVED_NOT_PAID: &str = "ResolvedNotPaid";
+pub const REFUNDED: &str = "Refunded";
+pub const UNSENT: &str = "Unsent";
+
+/// Promise 2's key: at most one order takes effect per (identity, action, cycle).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cycle {
+    /// Of a renewal: a counter per identity that only an observed expiry advances.
+    Counter(i64),
+    /// Of `every_fire`: the due instant.
+    Due(Timestamp),
+    /// Of an upgrade: the due instant and what is to be reached.
+    Target { due: Timestamp, dimension: &'static str, target: u32 },
+}
+
+impl fmt::Display for Cycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cycle::Counter(counter) => write!(f, "cycle:{counter}"),
+            Cycle::Due(due) => write!(f, "due:{}", due.as_millisecond()),
+            Cycle::Target { due, dimension, target } => {
+                write!(f, "upgrade:{}:{dimension}:{target}", due.as_millisecond())
+            }
+        }
+    }
+}
+
+/// What is bought. Built from a policy and an observation, before anything is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purchase {
+    pub product: Product,
+    pub region: Region,
+    pub instance: InstanceId,
+    pub goods: Goods,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goods {
+    Renewal(Renew),
+    Upgrade(Upgrade),
+}
+
+/// Proof that an order row is committed as `intended` by this epoch. Only the store makes one
+/// (`tests/tidy.rs` holds it to that), sending consumes it: no row, no purchase; one row, one purchase.
+#[derive(Debug)]
+pub struct Committed {
+    row: OrderRow,
+}
+
+impl Committed {
+    pub(crate) fn from_committed_row(row: OrderRow) -> Committed {
+        Committed { row }
+    }
+
+    pub fn row(&self) -> OrderRow {
+        self.row
+    }
+}
+
+/// What came of sending a purchase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The cloud accepted it; some APIs give no order id.
+    Accepted {
+        order_id: Option<OrderId>,
+        request_id: Option<String>,
+    },
+    Failed(Failure),
+}
+
+/// An order as the cloud's order list shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedOrder {
+    pub order_id: OrderId,
+    pub standing: Standing,
+    pub is_renewal: bool,
+    pub months: Option<u32>,
+    pub amount: Option<Fen>,
+    /// Read in the account's zone; the lists give none.
+    pub created_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    Unpaid,
+    /// Paid or being paid, delivered or being delivered.
+    Standing,
+    /// Money was taken and delivery failed.
+    Undelivered,
+    /// Refunded, closed, expired or void: nothing stands.
+    Void,
+    /// A status this build does not know.
+    Unclear,
+}
+
+/// The cloud's order list, or why it could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OrderList {
+    Read(Vec<ListedOrder>),
+    /// No right to read it: will not change by asking again.
+    Forbidden(Failure),
+    /// Not this time.
+    Unread(Failure),
+}
+
+impl fmt::Display for OrderRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,90 @@
+//! Secrets and the references that stand for them in files.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+
+/// A secret value: wiped on drop, never printed.
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// Surrounding blanks and a final newline are not part of a secret.
+    pub fn new(value: &str) -> Secret {
+        Secret(SecretString::from(value.trim().to_owned()))
+    }
+
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.expose().is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Where a secret is to be read from; files carry these, never the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretRef {
+    Credential(String),
+    Env(String),
+    File(PathBuf),
+}
+
+/// Carries nothing of the text: what was refused may be the secret itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("is not a reference: write `credential:NAME`, `env:NAME` or `file:PATH`, never the secret itself")]
+pub struct LiteralSecret;
+
+impl SecretRef {
+    pub fn parse(text: &str) -> Result<SecretRef, LiteralSecret> {
+        let (kind, name) = text.split_once(':').ok_or(LiteralSecret)?;
+        if name.is_empty() {
+            return Err(LiteralSecret);
+        }
+        match kind {
+            "credential" if !name.contains(['/', '\0']) && name != ".." && name != "." => {
+                Ok(SecretRef::Credential(name.to_owned()))
+            }
+            "env" if !name.contains(['=', '\0']) => Ok(SecretRef::Env(name.to_owned())),
+            "file" => Ok(SecretRef::File(PathBuf::from(name))),
+            _ => Err(LiteralSecret),
+        }
+    }
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretRef::Credential(name) => write!(f, "credential:{name}"),
+            SecretRef::Env(name) => write!(f, "env:{name}"),
+            SecretRef::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_literal_is_refused_without_being_repeated() {
+        let refused = SecretRef::parse("AKIDverysecret").unwrap_err();
+        assert!(!refused.to_string().contains("AKIDverysecret"));
+    }
+
+    #[test]
+    fn a_secret_does_not_print_itself() {
+        let secret = Secret::new(" hunter2\n");
+        assert_eq!(secret.expose(), "hunter2");
+        assert_eq!(format!("{secret:?}"), "Secret(…)");
+    }
+}

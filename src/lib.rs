@@ -1,0 +1,7 @@
+//! renewd keeps prepaid cloud instances from lapsing, without ever paying twice.
+
+pub mod domain;
+
+pub mod clock;
+
+pub mod cloud;
