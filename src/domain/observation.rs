@@ -133,3 +133,36 @@ impl AutoRenew {
         }
     }
 }
+
+/// What is known of an instance: the latest observation and what led up to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub observation: Option<Observation>,
+    /// The counter of promise 2: which term the next renewal pays for.
+    pub cycle: i64,
+    /// The latest expiry ever seen.
+    pub expiry_high: Option<Timestamp>,
+    /// Looks in a row that showed an expiry earlier than `expiry_high`.
+    pub lower: Option<Lower>,
+    /// Looks in a row that did not show the instance at all.
+    pub invisible_looks: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lower {
+    pub since: Timestamp,
+    pub looks: u32,
+}
+
+impl Known {
+    pub fn facts(&self) -> Option<&Facts> {
+        match &self.observation.as_ref()?.presence {
+            Presence::Visible(facts) => Some(facts),
+            Presence::NotVisible => None,
+        }
+    }
+
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.facts()?.expires_at
+    }
+}

@@ -1,0 +1,338 @@
+-- renewd's whole memory. Times are milliseconds since 1970 UTC, money is fen.
+-- The CHECKs and triggers repeat the state machines of domain/run.rs and domain/order.rs; the unique
+-- indexes hold promise 2: at most one open order an instance, at most one order a cycle that stands.
+
+CREATE TABLE daemon (
+    id                 INTEGER PRIMARY KEY CHECK (id = 1),
+    -- One life of one daemon: claims and intents of an older epoch cannot be written.
+    epoch              INTEGER NOT NULL CHECK (epoch >= 0),
+    pid                INTEGER,
+    version            TEXT,
+    started_at_ms      INTEGER,
+    stopped_at_ms      INTEGER,
+    set_digest         TEXT,
+    set_accepted_at_ms INTEGER,
+    refused_at_ms      INTEGER,
+    refused_digest     TEXT,
+    refused_text       TEXT
+) STRICT;
+INSERT INTO daemon (id, epoch) VALUES (1, 0);
+
+CREATE TABLE schedules (
+    id           INTEGER PRIMARY KEY,
+    expression   TEXT NOT NULL,
+    zone         TEXT NOT NULL,
+    -- Every due instant at or before it is accounted for.
+    watermark_ms INTEGER NOT NULL,
+    -- NULL while no live policy uses the schedule.
+    next_due_ms  INTEGER,
+    UNIQUE (expression, zone)
+) STRICT;
+CREATE INDEX schedules_due ON schedules (next_due_ms) WHERE next_due_ms IS NOT NULL;
+
+CREATE TABLE policies (
+    id              INTEGER PRIMARY KEY,
+    name            TEXT NOT NULL UNIQUE,
+    revision        INTEGER NOT NULL CHECK (revision >= 1),
+    digest          TEXT NOT NULL,
+    account         TEXT NOT NULL,
+    provider        TEXT NOT NULL,
+    product         TEXT NOT NULL,
+    region          TEXT NOT NULL,
+    action          TEXT NOT NULL CHECK (action IN ('renew', 'upgrade')),
+    every_fire      INTEGER NOT NULL CHECK (every_fire IN (0, 1)),
+    terms           TEXT NOT NULL CHECK (json_valid(terms)),
+    schedule_id     INTEGER NOT NULL REFERENCES schedules (id),
+    source          TEXT NOT NULL,
+    enabled         INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+    -- Only due instants later than this fire.
+    active_since_ms INTEGER NOT NULL,
+    accepted_at_ms  INTEGER NOT NULL,
+    -- Disabled or gone from the files since then; its unsent runs are cancelled after a grace.
+    stopped_at_ms   INTEGER,
+    retired_at_ms   INTEGER,
+    CHECK (retired_at_ms IS NULL OR stopped_at_ms IS NOT NULL),
+    CHECK (enabled = 1 OR stopped_at_ms IS NOT NULL)
+) STRICT;
+CREATE INDEX policies_schedule ON policies (schedule_id) WHERE stopped_at_ms IS NULL;
+
+CREATE TABLE policy_revisions (
+    policy_id      INTEGER NOT NULL REFERENCES policies (id),
+    revision       INTEGER NOT NULL,
+    body           TEXT NOT NULL CHECK (json_valid(body)),
+    accepted_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (policy_id, revision)
+) STRICT, WITHOUT ROWID;
+
+-- An identity: provider, region in its long form, instance. Accounts and product spellings do not make it another.
+CREATE TABLE instances (
+    id                  INTEGER PRIMARY KEY,
+    provider            TEXT NOT NULL,
+    region              TEXT NOT NULL,
+    instance            TEXT NOT NULL,
+    -- Promise 2's counter, advanced only by an expiry at least 20 days past the one that opened the cycle.
+    cycle               INTEGER NOT NULL DEFAULT 1,
+    cycle_expiry_ms     INTEGER,
+    -- The latest observation.
+    observed_at_ms      INTEGER,
+    visible             INTEGER CHECK (visible IN (0, 1)),
+    expires_at_ms       INTEGER,
+    state               TEXT,
+    charge_type         TEXT,
+    auto_renew          TEXT CHECK (auto_renew IN ('on', 'off', 'unreadable')),
+    mem_size_mb         INTEGER,
+    shards              INTEGER,
+    replicas            INTEGER,
+    -- The latest expiry ever seen; an earlier one is acted on only after repeated looks.
+    expiry_high_ms      INTEGER,
+    lower_since_ms      INTEGER,
+    lower_looks         INTEGER NOT NULL DEFAULT 0,
+    invisible_looks     INTEGER NOT NULL DEFAULT 0,
+    known_since_ms      INTEGER NOT NULL,
+    risk_logged_at_ms   INTEGER,
+    UNIQUE (provider, region, instance),
+    CHECK ((observed_at_ms IS NULL) = (visible IS NULL)),
+    CHECK ((lower_since_ms IS NULL) = (lower_looks = 0))
+) STRICT;
+CREATE INDEX instances_expiry ON instances (expires_at_ms);
+
+CREATE TABLE policy_instances (
+    id            INTEGER PRIMARY KEY,
+    policy_id     INTEGER NOT NULL REFERENCES policies (id),
+    instance_id   INTEGER NOT NULL REFERENCES instances (id),
+    removed_at_ms INTEGER,
+    UNIQUE (policy_id, instance_id)
+) STRICT;
+CREATE INDEX policy_instances_instance ON policy_instances (instance_id);
+
+-- Firings whose runs are not all queued yet: inserted with the watermark's move, deleted with their last chunk.
+CREATE TABLE firings (
+    id                INTEGER PRIMARY KEY,
+    schedule_id       INTEGER NOT NULL REFERENCES schedules (id),
+    policy_id         INTEGER REFERENCES policies (id),
+    origin            TEXT NOT NULL CHECK (origin IN ('schedule', 'catch_up')),
+    due_at_ms         INTEGER NOT NULL,
+    missed_count      INTEGER NOT NULL CHECK (missed_count >= 0),
+    -- Which policies of the schedule it is for: every_fire or not, active since after … through …
+    every_fire        INTEGER CHECK (every_fire IN (0, 1)),
+    active_after_ms   INTEGER NOT NULL,
+    active_through_ms INTEGER NOT NULL,
+    -- How far the queueing has come, in the order of policies and instances.
+    queued_policy_id   INTEGER NOT NULL DEFAULT 0,
+    queued_instance_id INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- The retry queue.
+CREATE TABLE runs (
+    id                 INTEGER PRIMARY KEY,
+    policy_id          INTEGER NOT NULL REFERENCES policies (id),
+    policy_revision    INTEGER NOT NULL,
+    instance_id        INTEGER NOT NULL REFERENCES instances (id),
+    account            TEXT NOT NULL,
+    action             TEXT NOT NULL CHECK (action IN ('renew', 'upgrade')),
+    origin             TEXT NOT NULL CHECK (origin IN ('schedule', 'catch_up', 'trigger', 'retry')),
+    due_at_ms          INTEGER NOT NULL,
+    missed_count       INTEGER NOT NULL DEFAULT 0 CHECK (missed_count >= 0),
+    state              TEXT NOT NULL DEFAULT 'queued' CHECK (state IN
+        ('queued', 'running', 'waiting', 'unknown', 'succeeded', 'skipped', 'failed', 'cancelled')),
+    epoch              INTEGER,
+    hold               TEXT CHECK (hold IN ('backoff', 'pause', 'open_order', 'confirmation')),
+    attempts           INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    next_attempt_at_ms INTEGER,
+    -- The instance's expiry when the run was queued: what expires soonest is claimed first.
+    priority_ms        INTEGER NOT NULL,
+    reason             TEXT,
+    verdict            TEXT CHECK (verdict IS NULL OR json_valid(verdict)),
+    error              TEXT CHECK (error IS NULL OR json_valid(error)),
+    created_at_ms      INTEGER NOT NULL,
+    finished_at_ms     INTEGER,
+    CONSTRAINT running_has_epoch CHECK ((state = 'running') = (epoch IS NOT NULL)),
+    CONSTRAINT waiting_has_hold CHECK ((state = 'waiting') = (hold IS NOT NULL)),
+    CONSTRAINT waiting_has_time CHECK (state <> 'waiting' OR hold = 'confirmation' OR next_attempt_at_ms IS NOT NULL),
+    CONSTRAINT ended_has_time_and_reason CHECK (
+        (state IN ('succeeded', 'skipped', 'failed', 'cancelled')) = (finished_at_ms IS NOT NULL)
+        AND (finished_at_ms IS NULL OR reason IS NOT NULL))
+) STRICT;
+-- Each due instant of each policy and instance is accounted for once.
+CREATE UNIQUE INDEX runs_once ON runs (policy_id, instance_id, due_at_ms, origin)
+    WHERE origin IN ('schedule', 'catch_up');
+CREATE INDEX runs_claim ON runs (account, priority_ms, id) WHERE state = 'queued';
+CREATE INDEX runs_wake ON runs (next_attempt_at_ms) WHERE state = 'waiting' AND hold <> 'confirmation';
+CREATE INDEX runs_open ON runs (state, instance_id) WHERE finished_at_ms IS NULL;
+CREATE INDEX runs_instance ON runs (instance_id, id);
+
+CREATE TRIGGER runs_never_leave_their_end BEFORE UPDATE OF state ON runs
+WHEN OLD.finished_at_ms IS NOT NULL AND NEW.state <> OLD.state
+BEGIN
+    SELECT RAISE(ABORT, 'a run that has ended never leaves its end');
+END;
+
+CREATE TRIGGER runs_are_claimed_from_the_queue BEFORE UPDATE OF state ON runs
+WHEN NEW.state = 'running' AND OLD.state <> 'queued'
+BEGIN
+    SELECT RAISE(ABORT, 'only a queued run is claimed');
+END;
+
+-- The money. Rows are kept for ever.
+CREATE TABLE orders (
+    id                INTEGER PRIMARY KEY,
+    run_id            INTEGER NOT NULL REFERENCES runs (id),
+    policy_id         INTEGER NOT NULL REFERENCES policies (id),
+    policy_revision   INTEGER NOT NULL,
+    instance_id       INTEGER NOT NULL REFERENCES instances (id),
+    account           TEXT NOT NULL,
+    product           TEXT NOT NULL,
+    region            TEXT NOT NULL,
+    action            TEXT NOT NULL CHECK (action IN ('renew', 'upgrade')),
+    cycle             TEXT NOT NULL,
+    state             TEXT NOT NULL CHECK (state IN ('intended', 'placed', 'confirmed', 'refused', 'unknown')),
+    epoch             INTEGER NOT NULL,
+    order_id          TEXT,
+    request_id        TEXT,
+    client_token      TEXT,
+    months            INTEGER,
+    amount_fen        INTEGER,
+    expiry_before_ms  INTEGER,
+    expiry_after_ms   INTEGER,
+    intended_at_ms    INTEGER NOT NULL,
+    sent_at_ms        INTEGER,
+    settled_at_ms     INTEGER,
+    settled_by        TEXT,
+    error             TEXT CHECK (error IS NULL OR json_valid(error)),
+    -- When the next evidence is due, and when a person was first asked.
+    next_look_at_ms   INTEGER,
+    person_asked_ms   INTEGER,
+    CONSTRAINT settled_has_time CHECK ((state IN ('confirmed', 'refused')) = (settled_at_ms IS NOT NULL)),
+    CONSTRAINT refused_has_error CHECK (state <> 'refused' OR error IS NOT NULL),
+    CONSTRAINT renewal_has_months CHECK (action <> 'renew' OR months >= 1),
+    CONSTRAINT open_is_looked_at CHECK (state NOT IN ('placed', 'unknown') OR next_look_at_ms IS NOT NULL)
+) STRICT;
+CREATE UNIQUE INDEX orders_one_open ON orders (instance_id) WHERE state IN ('intended', 'placed', 'unknown');
+CREATE UNIQUE INDEX orders_one_a_cycle ON orders (instance_id, action, cycle) WHERE state <> 'refused';
+CREATE INDEX orders_run ON orders (run_id);
+CREATE INDEX orders_day ON orders (account, intended_at_ms);
+CREATE INDEX orders_number ON orders (order_id) WHERE order_id IS NOT NULL;
+CREATE INDEX orders_look ON orders (next_look_at_ms) WHERE state IN ('placed', 'unknown');
+
+CREATE TRIGGER orders_never_leave_their_end BEFORE UPDATE OF state ON orders
+WHEN OLD.settled_at_ms IS NOT NULL AND NEW.state <> OLD.state
+BEGIN
+    SELECT RAISE(ABORT, 'an order that is settled never leaves its end');
+END;
+
+CREATE TRIGGER orders_are_never_intended_again BEFORE UPDATE OF state ON orders
+WHEN NEW.state = 'intended' AND OLD.state <> 'intended'
+BEGIN
+    SELECT RAISE(ABORT, 'an order is intended once');
+END;
+
+CREATE TRIGGER orders_are_kept BEFORE DELETE ON orders
+BEGIN
+    SELECT RAISE(ABORT, 'orders are kept for ever');
+END;
+
+-- Each API call.
+CREATE TABLE attempts (
+    id          INTEGER PRIMARY KEY,
+    account     TEXT NOT NULL,
+    api         TEXT NOT NULL,
+    region      TEXT NOT NULL,
+    order_row   INTEGER REFERENCES orders (id),
+    run_id      INTEGER,
+    instances   INTEGER NOT NULL,
+    at_ms       INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    class       TEXT NOT NULL,
+    code        TEXT,
+    http_status INTEGER,
+    request_id  TEXT
+) STRICT;
+CREATE INDEX attempts_order ON attempts (order_row) WHERE order_row IS NOT NULL;
+
+-- Evidence about an open order: who said what when.
+CREATE TABLE looks (
+    id           INTEGER PRIMARY KEY,
+    order_row    INTEGER NOT NULL REFERENCES orders (id),
+    epoch        INTEGER NOT NULL,
+    at_ms        INTEGER NOT NULL,
+    monotonic_ms INTEGER NOT NULL,
+    -- What the look saw, as verdict.rs reads it.
+    evidence     TEXT NOT NULL CHECK (json_valid(evidence)),
+    finding      TEXT NOT NULL
+) STRICT;
+CREATE INDEX looks_order ON looks (order_row, id);
+
+CREATE TABLE pauses (
+    id           INTEGER PRIMARY KEY,
+    scope        TEXT NOT NULL CHECK (scope IN ('all', 'account', 'policy')),
+    name         TEXT,
+    kind         TEXT NOT NULL CHECK (kind IN ('person', 'balance', 'credential')),
+    since_ms     INTEGER NOT NULL,
+    -- A person's pause ends then; a pause of ours lets one order through then, as a test.
+    until_ms     INTEGER,
+    note         TEXT,
+    set_by       TEXT NOT NULL,
+    lifted_at_ms INTEGER,
+    lifted_by    TEXT,
+    CHECK ((scope = 'all') = (name IS NULL)),
+    CHECK ((lifted_at_ms IS NULL) = (lifted_by IS NULL)),
+    CHECK (kind = 'person' OR (scope = 'account' AND until_ms IS NOT NULL))
+) STRICT;
+CREATE INDEX pauses_in_force ON pauses (scope, name) WHERE lifted_at_ms IS NULL;
+CREATE UNIQUE INDEX pauses_one_of_ours ON pauses (name, kind) WHERE lifted_at_ms IS NULL AND kind <> 'person';
+
+-- What people did through commands, for the record and for the daemon to log.
+CREATE TABLE acts (
+    id           INTEGER PRIMARY KEY,
+    at_ms        INTEGER NOT NULL,
+    person       TEXT NOT NULL,
+    event        TEXT NOT NULL,
+    subject      TEXT NOT NULL,
+    note         TEXT,
+    logged_at_ms INTEGER
+) STRICT;
+CREATE INDEX acts_unlogged ON acts (id) WHERE logged_at_ms IS NULL;
+
+CREATE VIEW orders_v AS
+SELECT o.id AS id, o.run_id AS run_id, p.name AS policy, o.policy_revision AS policy_revision,
+       o.account AS account, i.provider AS provider, o.product AS product, o.region AS region,
+       i.instance AS instance, o.action AS action, o.state AS state, o.order_id AS order_id,
+       o.request_id AS request_id, o.client_token AS client_token, o.months AS months,
+       o.amount_fen / 100.0 AS amount_cny,
+       strftime('%Y-%m-%dT%H:%M:%fZ', o.expiry_before_ms / 1000.0, 'unixepoch') AS expiry_before,
+       strftime('%Y-%m-%dT%H:%M:%fZ', o.expiry_after_ms / 1000.0, 'unixepoch') AS expiry_after,
+       strftime('%Y-%m-%dT%H:%M:%fZ', o.sent_at_ms / 1000.0, 'unixepoch') AS sent_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', o.settled_at_ms / 1000.0, 'unixepoch') AS settled_at,
+       o.error AS error
+FROM orders o JOIN policies p ON p.id = o.policy_id JOIN instances i ON i.id = o.instance_id;
+
+CREATE VIEW runs_v AS
+SELECT r.id AS id, p.name AS policy, r.policy_revision AS policy_revision, r.account AS account,
+       p.product AS product, p.region AS region, i.instance AS instance, r.action AS action,
+       r.origin AS origin, strftime('%Y-%m-%dT%H:%M:%fZ', r.due_at_ms / 1000.0, 'unixepoch') AS due_at,
+       r.missed_count AS missed_count, r.state AS state, r.attempts AS attempts,
+       CASE WHEN r.finished_at_ms IS NULL
+            THEN strftime('%Y-%m-%dT%H:%M:%fZ', r.next_attempt_at_ms / 1000.0, 'unixepoch') END AS next_attempt_at,
+       r.reason AS reason, r.error AS error,
+       strftime('%Y-%m-%dT%H:%M:%fZ', r.created_at_ms / 1000.0, 'unixepoch') AS created_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', r.finished_at_ms / 1000.0, 'unixepoch') AS finished_at
+FROM runs r JOIN policies p ON p.id = r.policy_id JOIN instances i ON i.id = r.instance_id;
+
+CREATE VIEW failures_v AS
+SELECT id, policy, policy_revision, account, product, region, instance, action, origin, due_at,
+       missed_count, state, attempts, next_attempt_at, reason, error, created_at, finished_at
+FROM runs_v WHERE state IN ('failed', 'unknown') OR error IS NOT NULL;
+
+-- At risk: expiry within 3 days, past or never observed, and no order on its way to being confirmed.
+CREATE VIEW instances_v AS
+SELECT p.account AS account, p.product AS product, p.region AS region, i.instance AS instance, p.name AS policy,
+       CASE WHEN i.visible = 0 THEN 'not_visible' ELSE i.state END AS state,
+       strftime('%Y-%m-%dT%H:%M:%fZ', i.expires_at_ms / 1000.0, 'unixepoch') AS expires_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', i.observed_at_ms / 1000.0, 'unixepoch') AS observed_at,
+       i.auto_renew AS auto_renew, i.charge_type AS charge_type,
+       (i.observed_at_ms IS NULL OR i.visible = 0
+            OR coalesce(i.expires_at_ms < unixepoch('subsec') * 1000 + 3 * 86400000, i.charge_type = 'prepaid'))
+           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.state IN ('intended', 'placed'))
+           AS at_risk
+FROM policy_instances pi JOIN policies p ON p.id = pi.policy_id JOIN instances i ON i.id = pi.instance_id
+WHERE pi.removed_at_ms IS NULL AND p.retired_at_ms IS NULL;

@@ -1,0 +1,85 @@
+//! SQLite: the plan, the queue, the money and what was seen. All SQL of renewd lives in this room.
+//!
+//! Writes go through one [`writer`]: callers hand it typed changes and wait for the commit; it commits all
+//! that wait in one transaction, one statement a kind. Reads use their own pool (WAL).
+//!
+//! Invariant: no transaction is open while a cloud is called; none is ever handed out of this room.
+
+mod daemon;
+mod firings;
+mod money;
+mod observations;
+mod open;
+mod people;
+mod policies;
+mod reads;
+mod risk;
+mod runs;
+mod writer;
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use sqlx::SqlitePool;
+use thiserror::Error;
+
+pub use daemon::{Rescued, SetInForce};
+pub use firings::{DueSchedule, Fired, Firing, FiringRow};
+pub use money::{Attempt, Budget, Intent, Look, NextForRun, OpenOrder, OrderMove, OrderStep, Withheld};
+pub use observations::{Sighting, Unseen};
+pub use open::{DaemonLock, OpenError};
+pub use people::{Act, Pause, PauseScope, ResolveRefused};
+pub use policies::{Applied, ChangeKind, PolicyChange, PolicyEntry};
+pub use reads::{Filter, InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
+pub use risk::Risk;
+pub use runs::{Claim, Finish, Job};
+
+use writer::Writer;
+
+/// The database of one daemon.
+#[derive(Clone)]
+pub struct Store {
+    writer: Writer,
+    readers: SqlitePool,
+    path: PathBuf,
+}
+
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("the database did not take a change: {0}")]
+    Write(#[source] sqlx::Error),
+    #[error("the database could not be read: {0}")]
+    Read(#[from] sqlx::Error),
+    #[error("the database holds what this version cannot read: {0}")]
+    Decode(String),
+    #[error("the database writer has stopped")]
+    Stopped,
+}
+
+impl Store {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits for what was handed in, then closes. Later calls answer [`StoreError::Stopped`].
+    pub async fn close(&self) {
+        self.writer.stop().await;
+        self.readers.close().await;
+    }
+}
+
+fn ms(at: Timestamp) -> i64 {
+    at.as_millisecond()
+}
+
+fn at(ms: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(ms).map_err(|error| StoreError::Decode(format!("time {ms} ms: {error}")))
+}
+
+fn at_opt(ms: Option<i64>) -> Result<Option<Timestamp>, StoreError> {
+    ms.map(at).transpose()
+}
+
+fn json(rows: &impl serde::Serialize) -> sqlx::Result<String> {
+    serde_json::to_string(rows).map_err(|error| sqlx::Error::Encode(error.into()))
+}

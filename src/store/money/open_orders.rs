@@ -1,0 +1,112 @@
+//! Open orders that are due for a look, with all that their verdict needs.
+
+use jiff::Timestamp;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Store, StoreError, at, at_opt, ms};
+use crate::domain::failure::Failure;
+use crate::domain::observation::Known;
+use crate::domain::order::{OrderId, OrderRow, OrderState};
+use crate::domain::policy::Terms;
+use crate::domain::product::{AccountName, InstanceId, PolicyName, Product, Provider, Region};
+use crate::domain::run::{Epoch, RunId};
+use crate::store::observations::{known, known_columns, name, product};
+use crate::store::runs::terms;
+
+#[derive(Clone, Debug)]
+pub struct OpenOrder {
+    pub row: OrderRow,
+    pub run: RunId,
+    pub policy: PolicyName,
+    pub revision: i64,
+    pub account: AccountName,
+    pub product: Product,
+    pub region: Region,
+    pub instance: InstanceId,
+    pub state: OrderState,
+    pub order_id: Option<OrderId>,
+    pub months: Option<u32>,
+    pub expiry_before: Option<Timestamp>,
+    pub intended_at: Timestamp,
+    pub failure: Option<Failure>,
+    pub person_asked: bool,
+    /// The policy's present terms: `unknown = "resend"` counts from the moment it is written.
+    pub terms: Terms,
+    pub known: Known,
+    /// Evidence of this epoch, oldest first, with its monotonic time: looks of an older life do not count.
+    pub looks: Vec<(u64, serde_json::Value)>,
+    /// Of its run.
+    pub due_at: Timestamp,
+}
+
+impl Store {
+    /// Placed and unknown orders of an account whose next look is due, soonest expiry first.
+    pub async fn orders_to_look_at(
+        &self,
+        account: &AccountName,
+        provider: Provider,
+        epoch: Epoch,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<OpenOrder>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT o.id, o.run_id, p.name, o.policy_revision, o.product, o.region, i.instance, o.state, o.order_id,
+                    o.months, o.expiry_before_ms, o.intended_at_ms, o.error, o.person_asked_ms IS NOT NULL, p.terms,
+                    r.due_at_ms,
+                    (SELECT json_group_array(json_array(l.monotonic_ms, json(l.evidence)) ORDER BY l.id) FROM looks l
+                      WHERE l.order_row = o.id AND l.epoch = ?3),
+                    ",
+            known_columns!(),
+            " FROM orders o JOIN policies p ON p.id = o.policy_id JOIN instances i ON i.id = o.instance_id
+             JOIN runs r ON r.id = o.run_id
+             WHERE o.account = ?1 AND o.state IN ('placed', 'unknown') AND o.next_look_at_ms <= ?2
+             ORDER BY i.expires_at_ms LIMIT ?4"
+        ))
+        .bind(account.as_str())
+        .bind(ms(now))
+        .bind(epoch.0)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| open_order(row, account, provider)).collect()
+    }
+
+    /// When the next look at an open order of the account is due.
+    pub async fn next_look(&self, account: &AccountName) -> Result<Option<Timestamp>, StoreError> {
+        let next: Option<i64> = sqlx::query_scalar(
+            "SELECT min(next_look_at_ms) FROM orders WHERE account = ?1 AND state IN ('placed', 'unknown')",
+        )
+        .bind(account.as_str())
+        .fetch_one(&self.readers)
+        .await?;
+        at_opt(next)
+    }
+}
+
+fn open_order(row: &SqliteRow, account: &AccountName, provider: Provider) -> Result<OpenOrder, StoreError> {
+    let state: &str = row.get(7);
+    let decode = |error: serde_json::Error| StoreError::Decode(error.to_string());
+    let failure: Option<&str> = row.get(12);
+    Ok(OpenOrder {
+        row: OrderRow(row.get(0)),
+        run: RunId(row.get(1)),
+        policy: name(row.get(2), PolicyName::parse)?,
+        revision: row.get(3),
+        account: account.clone(),
+        product: product(provider, row.get(4))?,
+        region: name(row.get(5), Region::parse)?,
+        instance: name(row.get(6), InstanceId::parse)?,
+        state: OrderState::parse(state).ok_or_else(|| StoreError::Decode(format!("order state {state}")))?,
+        order_id: row.get::<Option<String>, _>(8).map(OrderId),
+        months: row.get(9),
+        expiry_before: at_opt(row.get(10))?,
+        intended_at: at(row.get(11))?,
+        failure: failure.map(serde_json::from_str).transpose().map_err(decode)?,
+        person_asked: row.get(13),
+        terms: terms(row.get(14))?,
+        due_at: at(row.get(15))?,
+        looks: serde_json::from_str(row.get(16)).map_err(decode)?,
+        known: known(row, 17)?,
+    })
+}

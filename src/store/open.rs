@@ -1,0 +1,249 @@
+//! Opening the database: what is checked before anything is written, and the one daemon's lock.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use thiserror::Error;
+
+use super::writer::Writer;
+use super::{Store, StoreError};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Older SQLite can corrupt a WAL when two connections write and checkpoint at once (3.7.0 to 3.51.2).
+const SQLITE_OLDEST: (u32, u32, u32) = (3, 51, 3);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const READERS_MAX: u32 = 4;
+/// A status command holds the lock for an instant; a daemon that meets it tries again.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("the folder {folder} of the database does not exist: create it, or correct `database` in {config}", folder = .0.display(), config = "renewd.toml")]
+    NoFolder(PathBuf),
+    #[error("there is no database at {} yet: `renewd run` makes it", .0.display())]
+    Missing(PathBuf),
+    #[error("the database {} cannot be written: {reason}; renewd needs to write the file and its folder", path.display())]
+    ReadOnly { path: PathBuf, reason: String },
+    #[error(
+        "the database {} was written by a newer renewd (its schema is {found}, this version knows {known}): \
+         install that version again, nothing was changed", path.display()
+    )]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("the database {} is of an older renewd: start the service once, it brings it up to date", .0.display())]
+    Older(PathBuf),
+    #[error("another renewd (pid {pid}) already runs on the database {}: nothing was touched", path.display())]
+    SecondDaemon { path: PathBuf, pid: String },
+    #[error("the lock file {} cannot be used: {error}", path.display())]
+    Lock { path: PathBuf, error: io::Error },
+    #[error("{} is not a database renewd can use: {error}", path.display())]
+    Unusable { path: PathBuf, error: sqlx::Error },
+    #[error(
+        "SQLite {0} is built in; renewd needs 3.51.3 or newer, which no longer damages a database in WAL mode"
+    )]
+    OldSqlite(String),
+    #[error("the database {} could not be brought up to date: {error}", path.display())]
+    Migration { path: PathBuf, error: sqlx::migrate::MigrateError },
+}
+
+/// Held by the one daemon of a database, for its life. The kernel lets go of it when the process ends.
+#[derive(Debug)]
+pub struct DaemonLock {
+    _file: File,
+}
+
+impl DaemonLock {
+    /// Invariant: the lock is a file of its own. Closing any descriptor of the database file itself would
+    /// drop SQLite's own locks of this process.
+    pub fn acquire(database: &Path) -> Result<DaemonLock, OpenError> {
+        check_folder(database)?;
+        let path = lock_path(database);
+        let failed = |error| OpenError::Lock { path: path.clone(), error };
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|error| {
+                match error.kind() {
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                        OpenError::ReadOnly { path: database.to_owned(), reason: error.to_string() }
+                    }
+                    _ => failed(error),
+                }
+            })?;
+        for _ in 0..LOCK_TRIES {
+            match file.try_lock() {
+                Ok(()) => {
+                    write_pid(&file).map_err(failed)?;
+                    return Ok(DaemonLock { _file: file });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+        let pid = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+        Err(OpenError::SecondDaemon { path: database.to_owned(), pid })
+    }
+
+    /// Whether a daemon holds the lock now.
+    pub fn is_held(database: &Path) -> bool {
+        let Ok(file) = File::open(lock_path(database)) else { return false };
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+}
+
+fn write_pid(mut file: &File) -> io::Result<()> {
+    use io::Write;
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn lock_path(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    PathBuf::from(path)
+}
+
+fn check_folder(database: &Path) -> Result<(), OpenError> {
+    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() { Ok(()) } else { Err(OpenError::NoFolder(folder.to_owned())) }
+}
+
+impl Store {
+    /// The daemon's way in: makes the file if it is missing, refuses a newer schema before anything is
+    /// written, brings an older one up to date.
+    pub async fn open_for_daemon(path: &Path, _lock: &DaemonLock) -> Result<Store, OpenError> {
+        check_folder(path)?;
+        if path.exists() {
+            check_writable(path)?;
+            schema_of(path).await?.not_newer(path)?;
+        }
+        let mut conn = connect(path, true).await?;
+        check_sqlite(&mut conn, path).await?;
+        MIGRATIONS
+            .run(&mut conn)
+            .await
+            .map_err(|error| OpenError::Migration { path: path.to_owned(), error })?;
+        Store::with(conn, path)
+    }
+
+    /// A command's way in: only a database of exactly this schema, never made, never migrated.
+    pub async fn open_for_command(path: &Path) -> Result<Store, OpenError> {
+        if !path.exists() {
+            return Err(OpenError::Missing(path.to_owned()));
+        }
+        let schema = schema_of(path).await?;
+        schema.not_newer(path)?;
+        if schema.found < schema.known {
+            return Err(OpenError::Older(path.to_owned()));
+        }
+        let conn = connect(path, false).await?;
+        Store::with(conn, path)
+    }
+
+    fn with(conn: SqliteConnection, path: &Path) -> Result<Store, OpenError> {
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS_MAX)
+            .connect_lazy_with(options(path).read_only(true));
+        Ok(Store { writer: Writer::start(conn), readers, path: path.to_owned() })
+    }
+
+    /// Whether another connection has committed since the last call with the same connection: what the
+    /// daemon looks at to notice commands.
+    pub async fn data_version(&self) -> Result<i64, StoreError> {
+        self.writer.submit(DataVersion).await
+    }
+}
+
+struct DataVersion;
+
+impl super::writer::Change for DataVersion {
+    type Reply = i64;
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<i64>> {
+        let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(conn).await?;
+        Ok(vec![version; rows.len()])
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+}
+
+async fn connect(path: &Path, create: bool) -> Result<SqliteConnection, OpenError> {
+    options(path)
+        .create_if_missing(create)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .connect()
+        .await
+        .map_err(|error| unusable(path, error))
+}
+
+fn unusable(path: &Path, error: sqlx::Error) -> OpenError {
+    let text = error.to_string();
+    if text.contains("readonly") || text.contains("read-only") || text.contains("unable to open") {
+        OpenError::ReadOnly { path: path.to_owned(), reason: text }
+    } else {
+        OpenError::Unusable { path: path.to_owned(), error }
+    }
+}
+
+/// Root may write what its mode forbids; an operator who made the file read-only meant it.
+fn check_writable(path: &Path) -> Result<(), OpenError> {
+    let refused = |reason: String| OpenError::ReadOnly { path: path.to_owned(), reason };
+    let metadata = std::fs::metadata(path).map_err(|error| refused(error.to_string()))?;
+    if metadata.permissions().readonly() {
+        return Err(refused("the file is marked read-only".to_owned()));
+    }
+    OpenOptions::new().append(true).open(path).map(drop).map_err(|error| refused(error.to_string()))
+}
+
+struct Schema {
+    found: i64,
+    known: i64,
+}
+
+impl Schema {
+    fn not_newer(&self, path: &Path) -> Result<(), OpenError> {
+        let Schema { found, known } = *self;
+        if found > known { Err(OpenError::Newer { path: path.to_owned(), found, known }) } else { Ok(()) }
+    }
+}
+
+async fn schema_of(path: &Path) -> Result<Schema, OpenError> {
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let failed = |error| unusable(path, error);
+    let mut conn = options(path).read_only(true).connect().await.map_err(failed)?;
+    let tables: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")
+            .fetch_one(&mut conn)
+            .await
+            .map_err(failed)?;
+    let found = match tables {
+        0 => 0,
+        _ => sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
+            .fetch_one(&mut conn)
+            .await
+            .map_err(failed)?,
+    };
+    conn.close().await.map_err(failed)?;
+    Ok(Schema { found, known })
+}
+
+async fn check_sqlite(conn: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
+    let version: String = sqlx::query_scalar("SELECT sqlite_version()")
+        .fetch_one(conn)
+        .await
+        .map_err(|error| unusable(path, error))?;
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if found < SQLITE_OLDEST { Err(OpenError::OldSqlite(version)) } else { Ok(()) }
+}

@@ -1,0 +1,509 @@
+//! What people do through commands (pause, resume, resolve), and the pauses the daemon sets itself.
+//!
+//! A command writes directly; what it wrote is in force when it returns, because every intent's INSERT asks.
+
+use jiff::Timestamp;
+use sqlx::{Row, SqliteConnection};
+use thiserror::Error;
+
+use super::writer::Change;
+use super::{Store, StoreError, at, at_opt, json, ms};
+use crate::domain::failure::{Class, Failure};
+use crate::domain::order::{OrderId, OrderRow, RESOLVED_NOT_PAID};
+use crate::domain::product::{AccountName, PolicyName};
+
+/// How far a pause reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PauseScope {
+    All,
+    Account(AccountName),
+    Policy(PolicyName),
+}
+
+impl PauseScope {
+    fn columns(&self) -> (&'static str, Option<&str>) {
+        match self {
+            PauseScope::All => ("all", None),
+            PauseScope::Account(name) => ("account", Some(name.as_str())),
+            PauseScope::Policy(name) => ("policy", Some(name.as_str())),
+        }
+    }
+}
+
+impl std::fmt::Display for PauseScope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PauseScope::All => f.write_str("all orders"),
+            PauseScope::Account(name) => write!(f, "account {name}"),
+            PauseScope::Policy(name) => write!(f, "policy {name}"),
+        }
+    }
+}
+
+/// A pause in force.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Pause {
+    pub scope: String,
+    pub name: Option<String>,
+    pub kind: String,
+    pub since: Timestamp,
+    pub until: Option<Timestamp>,
+    pub note: Option<String>,
+    pub set_by: String,
+}
+
+/// What a person did, for the daemon to log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Act {
+    pub id: i64,
+    pub person: String,
+    pub event: String,
+    pub subject: String,
+    pub note: Option<String>,
+}
+
+#[derive(Debug, Error)]
+pub enum ResolveRefused {
+    #[error("there is no order row {0}: `renewd orders` lists them")]
+    NoSuchRow(OrderRow),
+    #[error("order row {row} is {state}: only placed and unknown orders are resolved by a person")]
+    NotOpen { row: OrderRow, state: String },
+    #[error(
+        "the expiry of {instance} has moved from {before} to {now} since order row {row}: it looks paid. \
+         Say `--paid`, or `--not-paid --force` if you know better"
+    )]
+    ExpiryMoved { row: OrderRow, instance: String, before: Timestamp, now: Timestamp },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    pub async fn pause(
+        &self,
+        scope: &PauseScope,
+        until: Option<Timestamp>,
+        note: Option<&str>,
+        person: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .submit(SetPause {
+                scope: scope.clone(),
+                until_ms: until.map(ms),
+                note: note.map(str::to_owned),
+                person: person.to_owned(),
+                now_ms: ms(now),
+            })
+            .await
+    }
+
+    /// Lifts people's pauses of exactly this scope (`All`: every one, the daemon's own included) and wakes
+    /// what they held. Answers how many.
+    pub async fn resume(&self, scope: &PauseScope, person: &str, now: Timestamp) -> Result<u64, StoreError> {
+        self.writer
+            .submit(LiftPauses { scope: scope.clone(), person: person.to_owned(), now_ms: ms(now) })
+            .await
+    }
+
+    /// Holds an account's orders until a test at `until`; repeated, it moves the test.
+    pub async fn hold_account(
+        &self,
+        account: &AccountName,
+        kind: &'static str,
+        until: Timestamp,
+        note: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let change = HoldAccount {
+            account: account.clone(),
+            kind,
+            until_ms: ms(until),
+            note: note.to_owned(),
+            now_ms: ms(now),
+        };
+        self.writer.submit(change).await
+    }
+
+    /// Ends the daemon's own pauses of an account, after an order went through. Answers how many there were.
+    pub async fn release_account(&self, account: &AccountName, now: Timestamp) -> Result<u64, StoreError> {
+        self.writer.submit(ReleaseAccount { account: account.clone(), now_ms: ms(now) }).await
+    }
+
+    pub async fn pauses(&self, now: Timestamp) -> Result<Vec<Pause>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT scope, name, kind, since_ms, until_ms, note, set_by FROM pauses
+             WHERE lifted_at_ms IS NULL AND (kind <> 'person' OR until_ms IS NULL OR until_ms > ?1) ORDER BY id",
+        )
+        .bind(ms(now))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Pause {
+                    scope: row.get(0),
+                    name: row.get(1),
+                    kind: row.get(2),
+                    since: at(row.get(3))?,
+                    until: at_opt(row.get(4))?,
+                    note: row.get(5),
+                    set_by: row.get(6),
+                })
+            })
+            .collect()
+    }
+
+    /// A person says that the order was paid, and perhaps its number.
+    pub async fn resolve_paid(
+        &self,
+        row: OrderRow,
+        order_id: Option<OrderId>,
+        person: &str,
+        now: Timestamp,
+    ) -> Result<(), ResolveRefused> {
+        let change =
+            Resolve { row, verdict: Verdict::Paid(order_id), person: person.to_owned(), now_ms: ms(now) };
+        self.writer.submit(change).await?
+    }
+
+    /// A person says that the order was not paid; its run goes back to the queue. Refused when the expiry has
+    /// moved, unless forced.
+    pub async fn resolve_not_paid(
+        &self,
+        row: OrderRow,
+        force: bool,
+        person: &str,
+        now: Timestamp,
+    ) -> Result<(), ResolveRefused> {
+        let change =
+            Resolve { row, verdict: Verdict::NotPaid { force }, person: person.to_owned(), now_ms: ms(now) };
+        self.writer.submit(change).await?
+    }
+
+    /// Takes the acts that no daemon has logged yet and marks them logged.
+    pub async fn take_acts(&self, now: Timestamp) -> Result<Vec<Act>, StoreError> {
+        self.writer.submit(TakeActs { now_ms: ms(now) }).await
+    }
+}
+
+struct SetPause {
+    scope: PauseScope,
+    until_ms: Option<i64>,
+    note: Option<String>,
+    person: String,
+    now_ms: i64,
+}
+
+impl Change for SetPause {
+    type Reply = ();
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
+        for row in rows {
+            let (scope, name) = row.scope.columns();
+            sqlx::query(
+                "INSERT INTO pauses (scope, name, kind, since_ms, until_ms, note, set_by)
+                 VALUES (?1, ?2, 'person', ?3, ?4, ?5, ?6)",
+            )
+            .bind(scope)
+            .bind(name)
+            .bind(row.now_ms)
+            .bind(row.until_ms)
+            .bind(&row.note)
+            .bind(&row.person)
+            .execute(&mut *conn)
+            .await?;
+            write_act(
+                "account.paused",
+                &row.scope.to_string(),
+                row.note.as_deref(),
+                &row.person,
+                row.now_ms,
+                conn,
+            )
+            .await?;
+        }
+        Ok(vec![(); rows.len()])
+    }
+}
+
+struct LiftPauses {
+    scope: PauseScope,
+    person: String,
+    now_ms: i64,
+}
+
+impl Change for LiftPauses {
+    type Reply = u64;
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<u64>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (scope, name) = row.scope.columns();
+            let lifted = sqlx::query(
+                "UPDATE pauses SET lifted_at_ms = ?1, lifted_by = ?2
+                 WHERE lifted_at_ms IS NULL AND (?3 = 'all' OR (scope = ?3 AND name IS ?4))",
+            )
+            .bind(row.now_ms)
+            .bind(&row.person)
+            .bind(scope)
+            .bind(name)
+            .execute(&mut *conn)
+            .await?
+            .rows_affected();
+            wake_paused(row.now_ms, conn).await?;
+            if lifted > 0 {
+                write_act("account.resumed", &row.scope.to_string(), None, &row.person, row.now_ms, conn)
+                    .await?;
+            }
+            replies.push(lifted);
+        }
+        Ok(replies)
+    }
+}
+
+async fn wake_paused(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query("UPDATE runs SET next_attempt_at_ms = ?1 WHERE state = 'waiting' AND hold = 'pause'")
+        .bind(now_ms)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+async fn write_act(
+    event: &str,
+    subject: &str,
+    note: Option<&str>,
+    person: &str,
+    now_ms: i64,
+    conn: &mut SqliteConnection,
+) -> sqlx::Result<()> {
+    sqlx::query("INSERT INTO acts (at_ms, person, event, subject, note) VALUES (?1, ?2, ?3, ?4, ?5)")
+        .bind(now_ms)
+        .bind(person)
+        .bind(event)
+        .bind(subject)
+        .bind(note)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+struct HoldAccount {
+    account: AccountName,
+    kind: &'static str,
+    until_ms: i64,
+    note: String,
+    now_ms: i64,
+}
+
+impl Change for HoldAccount {
+    /// Whether the account was free before.
+    type Reply = bool;
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<bool>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            let since: i64 = sqlx::query_scalar(
+                "INSERT INTO pauses (scope, name, kind, since_ms, until_ms, note, set_by)
+                 VALUES ('account', ?1, ?2, ?3, ?4, ?5, 'renewd')
+                 ON CONFLICT (name, kind) WHERE lifted_at_ms IS NULL AND kind <> 'person'
+                 DO UPDATE SET until_ms = excluded.until_ms, note = excluded.note
+                 RETURNING since_ms",
+            )
+            .bind(row.account.as_str())
+            .bind(row.kind)
+            .bind(row.now_ms)
+            .bind(row.until_ms)
+            .bind(&row.note)
+            .fetch_one(&mut *conn)
+            .await?;
+            replies.push(since == row.now_ms);
+        }
+        Ok(replies)
+    }
+}
+
+struct ReleaseAccount {
+    account: AccountName,
+    now_ms: i64,
+}
+
+impl Change for ReleaseAccount {
+    type Reply = u64;
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<u64>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            let lifted = sqlx::query(
+                "UPDATE pauses SET lifted_at_ms = ?2, lifted_by = 'renewd'
+                 WHERE lifted_at_ms IS NULL AND kind <> 'person' AND name = ?1",
+            )
+            .bind(row.account.as_str())
+            .bind(row.now_ms)
+            .execute(&mut *conn)
+            .await?
+            .rows_affected();
+            if lifted > 0 {
+                wake_paused(row.now_ms, conn).await?;
+            }
+            replies.push(lifted);
+        }
+        Ok(replies)
+    }
+}
+
+struct Resolve {
+    row: OrderRow,
+    verdict: Verdict,
+    person: String,
+    now_ms: i64,
+}
+
+enum Verdict {
+    Paid(Option<OrderId>),
+    NotPaid { force: bool },
+}
+
+/// Moves at least this late are a term, not a correction of hours: the shortest term sold is a month.
+const EXPIRY_MOVED_MS: i64 = 20 * 24 * 3_600_000;
+
+impl Change for Resolve {
+    type Reply = Result<(), ResolveRefused>;
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Self::Reply>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            replies.push(resolve(row, conn).await?);
+        }
+        Ok(replies)
+    }
+}
+
+async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result<Result<(), ResolveRefused>> {
+    let found = sqlx::query(
+        "SELECT o.state, o.run_id, o.expiry_before_ms, i.expires_at_ms, i.instance
+         FROM orders o JOIN instances i ON i.id = o.instance_id WHERE o.id = ?1",
+    )
+    .bind(resolve.row.0)
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(found) = found else { return Ok(Err(ResolveRefused::NoSuchRow(resolve.row))) };
+    let state: String = found.get(0);
+    if state != "placed" && state != "unknown" {
+        return Ok(Err(ResolveRefused::NotOpen { row: resolve.row, state }));
+    }
+    let (before, seen): (Option<i64>, Option<i64>) = (found.get(2), found.get(3));
+    let run: i64 = found.get(1);
+    match &resolve.verdict {
+        Verdict::Paid(order_id) => {
+            let after = seen.filter(|seen| before.is_none_or(|before| *seen > before));
+            settle_paid(resolve, order_id.as_ref(), after, run, conn).await?;
+        }
+        Verdict::NotPaid { force } => {
+            if let (Some(before), Some(seen), false) = (before, seen, *force)
+                && seen >= before + EXPIRY_MOVED_MS
+            {
+                let moved = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
+                return Ok(Err(ResolveRefused::ExpiryMoved {
+                    row: resolve.row,
+                    instance: found.get(4),
+                    before: moved(before),
+                    now: moved(seen),
+                }));
+            }
+            settle_not_paid(resolve, run, conn).await?;
+        }
+    }
+    let said = match &resolve.verdict {
+        Verdict::Paid(Some(order_id)) => format!("paid, order {order_id}"),
+        Verdict::Paid(None) => "paid".to_owned(),
+        Verdict::NotPaid { force: true } => "not paid (forced)".to_owned(),
+        Verdict::NotPaid { force: false } => "not paid".to_owned(),
+    };
+    let subject = resolve.row.to_string();
+    write_act("order.resolved", &subject, Some(&said), &resolve.person, resolve.now_ms, conn).await?;
+    Ok(Ok(()))
+}
+
+async fn settle_paid(
+    resolve: &Resolve,
+    order_id: Option<&OrderId>,
+    expiry_after_ms: Option<i64>,
+    run: i64,
+    conn: &mut SqliteConnection,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE orders SET state = 'confirmed', order_id = coalesce(?2, order_id), settled_at_ms = ?3, settled_by = ?4,
+                expiry_after_ms = ?5, error = NULL, next_look_at_ms = NULL WHERE id = ?1",
+    )
+    .bind(resolve.row.0)
+    .bind(order_id.map(|id| &id.0))
+    .bind(resolve.now_ms)
+    .bind(&resolve.person)
+    .bind(expiry_after_ms)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "UPDATE runs SET state = 'succeeded', epoch = NULL, hold = NULL, next_attempt_at_ms = NULL, error = NULL,
+                finished_at_ms = ?2, reason = ?3 WHERE id = ?1 AND finished_at_ms IS NULL",
+    )
+    .bind(run)
+    .bind(resolve.now_ms)
+    .bind(format!("{} said that its order was paid", resolve.person))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn settle_not_paid(resolve: &Resolve, run: i64, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    let message = format!("{} said that it was not paid", resolve.person);
+    let failure = Failure::ours(Class::Rejected, RESOLVED_NOT_PAID, &message);
+    sqlx::query(
+        "UPDATE orders SET state = 'refused', error = ?2, settled_at_ms = ?3, settled_by = ?4, next_look_at_ms = NULL
+         WHERE id = ?1",
+    )
+    .bind(resolve.row.0)
+    .bind(json(&failure)?)
+    .bind(resolve.now_ms)
+    .bind(&resolve.person)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "UPDATE runs SET state = 'queued', epoch = NULL, hold = NULL, next_attempt_at_ms = NULL, reason = ?2
+         WHERE id = ?1 AND finished_at_ms IS NULL",
+    )
+    .bind(run)
+    .bind(message)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+struct TakeActs {
+    now_ms: i64,
+}
+
+impl Change for TakeActs {
+    type Reply = Vec<Act>;
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Vec<Act>>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            let acts = sqlx::query(
+                "UPDATE acts SET logged_at_ms = ?1 WHERE logged_at_ms IS NULL
+                 RETURNING id, person, event, subject, note",
+            )
+            .bind(row.now_ms)
+            .fetch_all(&mut *conn)
+            .await?;
+            let acts = acts.iter().map(|act| Act {
+                id: act.get(0),
+                person: act.get(1),
+                event: act.get(2),
+                subject: act.get(3),
+                note: act.get(4),
+            });
+            replies.push(acts.collect());
+        }
+        Ok(replies)
+    }
+}

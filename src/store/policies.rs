@@ -1,0 +1,324 @@
+//! Policies with their revisions: taking a whole valid set into force, all or nothing.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use sqlx::{Row, SqliteConnection};
+
+use super::writer::Change;
+use super::{Store, StoreError, json, ms};
+use crate::domain::policy::Policy;
+use crate::domain::product::Identity;
+
+/// A policy of the set on disk.
+#[derive(Clone, Debug)]
+pub struct PolicyEntry {
+    pub policy: Policy,
+    /// `FILE:LINE` of its table, for people.
+    pub source: String,
+    /// Over everything the policy says; equal digests are the same revision.
+    pub digest: String,
+}
+
+/// What taking a set into force changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub changes: Vec<PolicyChange>,
+    pub policies: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyChange {
+    pub policy: String,
+    pub revision: i64,
+    pub kind: ChangeKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    Added,
+    Changed,
+    /// It had been retired and is back under its old name.
+    Returned,
+    Retired,
+}
+
+impl ChangeKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ChangeKind::Added => "added",
+            ChangeKind::Changed => "changed",
+            ChangeKind::Returned => "returned",
+            ChangeKind::Retired => "retired",
+        }
+    }
+}
+
+impl Store {
+    /// Takes a set into force in one transaction. Firings due under the old set must be recorded before.
+    pub async fn apply_policies(
+        &self,
+        set: Vec<PolicyEntry>,
+        set_digest: &str,
+        now: Timestamp,
+    ) -> Result<Applied, StoreError> {
+        self.writer.submit(Apply { set, set_digest: set_digest.to_owned(), now_ms: ms(now) }).await
+    }
+}
+
+struct Apply {
+    set: Vec<PolicyEntry>,
+    set_digest: String,
+    now_ms: i64,
+}
+
+/// What the database holds of a name.
+struct Stored {
+    id: i64,
+    revision: i64,
+    digest: String,
+    schedule_id: i64,
+    is_stopped: bool,
+    is_retired: bool,
+}
+
+impl Change for Apply {
+    type Reply = Applied;
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Applied>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            replies.push(apply_set(row, conn).await?);
+        }
+        Ok(replies)
+    }
+}
+
+async fn apply_set(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<Applied> {
+    let stored = stored(conn).await?;
+    let mut applied = Applied { changes: Vec::new(), policies: apply.set.len() };
+    for entry in &apply.set {
+        let name = entry.policy.name.as_str();
+        let (kind, revision) = match stored.get(name) {
+            Some(old) if old.digest == entry.digest && !old.is_retired => continue,
+            Some(old) => (change(old, entry, apply.now_ms, conn).await?, old.revision),
+            None => (add(entry, apply.now_ms, conn).await?, 0),
+        };
+        let revision = if kind == ChangeKind::Returned { revision } else { revision + 1 };
+        applied.changes.push(PolicyChange { policy: name.to_owned(), revision, kind });
+    }
+    applied.changes.extend(retire(apply, conn).await?);
+    rest_unused_schedules(conn).await?;
+    sqlx::query(
+        "UPDATE daemon SET set_digest = ?1, set_accepted_at_ms = ?2, refused_at_ms = NULL, refused_digest = NULL,
+                refused_text = NULL",
+    )
+    .bind(&apply.set_digest)
+    .bind(apply.now_ms)
+    .execute(conn)
+    .await?;
+    Ok(applied)
+}
+
+async fn stored(conn: &mut SqliteConnection) -> sqlx::Result<HashMap<String, Stored>> {
+    let rows = sqlx::query(
+        "SELECT name, id, revision, digest, schedule_id, stopped_at_ms IS NOT NULL, retired_at_ms IS NOT NULL
+         FROM policies",
+    )
+    .fetch_all(conn)
+    .await?;
+    let stored = rows.iter().map(|row| {
+        let stored = Stored {
+            id: row.get(1),
+            revision: row.get(2),
+            digest: row.get(3),
+            schedule_id: row.get(4),
+            is_stopped: row.get(5),
+            is_retired: row.get(6),
+        };
+        (row.get(0), stored)
+    });
+    Ok(stored.collect())
+}
+
+async fn add(entry: &PolicyEntry, now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<ChangeKind> {
+    let policy = &entry.policy;
+    let schedule_id = schedule(entry, now_ms, conn).await?;
+    let id: i64 = sqlx::query_scalar(
+        "INSERT INTO policies (name, revision, digest, account, provider, product, region, action, every_fire, terms,
+             schedule_id, source, enabled, active_since_ms, accepted_at_ms, stopped_at_ms)
+         VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, iif(?12, NULL, ?13)) RETURNING id",
+    )
+    .bind(policy.name.as_str())
+    .bind(&entry.digest)
+    .bind(policy.account.as_str())
+    .bind(policy.provider().as_str())
+    .bind(policy.product.as_str())
+    .bind(policy.region.as_str())
+    .bind(policy.terms.action.kind().as_str())
+    .bind(policy.terms.action.is_every_fire())
+    .bind(json(&policy.terms)?)
+    .bind(schedule_id)
+    .bind(&entry.source)
+    .bind(policy.enabled)
+    .bind(now_ms)
+    .fetch_one(&mut *conn)
+    .await?;
+    write_instances(id, policy, now_ms, conn).await?;
+    write_revision(id, now_ms, conn).await?;
+    Ok(ChangeKind::Added)
+}
+
+/// A policy starts at now when it is new, re-enabled or rescheduled; one that comes back unchanged keeps its
+/// past, so that firings missed while its file was away are caught up.
+async fn change(
+    old: &Stored,
+    entry: &PolicyEntry,
+    now_ms: i64,
+    conn: &mut SqliteConnection,
+) -> sqlx::Result<ChangeKind> {
+    let policy = &entry.policy;
+    let schedule_id = schedule(entry, now_ms, conn).await?;
+    let was_disabled = old.is_stopped && !old.is_retired;
+    let starts_now = schedule_id != old.schedule_id || was_disabled;
+    let is_new_revision = old.digest != entry.digest;
+    sqlx::query(
+        "UPDATE policies SET revision = revision + ?2, digest = ?3, account = ?4, provider = ?5, product = ?6,
+                region = ?7, action = ?8, every_fire = ?9, terms = ?10, schedule_id = ?11, source = ?12, enabled = ?13,
+                active_since_ms = iif(?14, ?15, active_since_ms), accepted_at_ms = ?15,
+                stopped_at_ms = iif(?13, NULL, coalesce(stopped_at_ms, ?15)), retired_at_ms = NULL
+         WHERE id = ?1",
+    )
+    .bind(old.id)
+    .bind(is_new_revision)
+    .bind(&entry.digest)
+    .bind(policy.account.as_str())
+    .bind(policy.provider().as_str())
+    .bind(policy.product.as_str())
+    .bind(policy.region.as_str())
+    .bind(policy.terms.action.kind().as_str())
+    .bind(policy.terms.action.is_every_fire())
+    .bind(json(&policy.terms)?)
+    .bind(schedule_id)
+    .bind(&entry.source)
+    .bind(policy.enabled)
+    .bind(starts_now)
+    .bind(now_ms)
+    .execute(&mut *conn)
+    .await?;
+    write_instances(old.id, policy, now_ms, conn).await?;
+    if is_new_revision {
+        write_revision(old.id, now_ms, conn).await?;
+    }
+    Ok(if old.is_retired && !is_new_revision { ChangeKind::Returned } else { ChangeKind::Changed })
+}
+
+/// The row of (expression, zone). One that slept, used by nobody, wakes at its old watermark only for a policy
+/// that comes back to it, whose active_since is older; newcomers are not owed what came before them.
+async fn schedule(entry: &PolicyEntry, now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "INSERT INTO schedules (expression, zone, watermark_ms) VALUES (?1, ?2, ?3)
+         ON CONFLICT (expression, zone) DO UPDATE SET watermark_ms = iif(
+             next_due_ms IS NULL AND NOT EXISTS (SELECT 1 FROM policies p
+                 WHERE p.schedule_id = schedules.id AND (p.stopped_at_ms IS NULL OR p.name = ?4)),
+             max(?3, watermark_ms), watermark_ms)
+         RETURNING id",
+    )
+    .bind(&entry.policy.schedule.expression)
+    .bind(&entry.policy.schedule.zone)
+    .bind(now_ms)
+    .bind(entry.policy.name.as_str())
+    .fetch_one(conn)
+    .await
+}
+
+async fn write_instances(
+    policy_id: i64,
+    policy: &Policy,
+    now_ms: i64,
+    conn: &mut SqliteConnection,
+) -> sqlx::Result<()> {
+    let ids: Vec<&str> = policy.instances.iter().map(|id| id.as_str()).collect();
+    let text = json(&ids)?;
+    let provider = policy.provider().as_str();
+    let region = policy.instances.first().map(|id| Identity::new(policy.product, &policy.region, id).region);
+    let region = region.as_ref().map_or("", |region| region.as_str());
+    sqlx::query(
+        "INSERT INTO instances (provider, region, instance, known_since_ms)
+         SELECT ?1, ?2, value, ?3 FROM json_each(?4) WHERE true ON CONFLICT DO NOTHING",
+    )
+    .bind(provider)
+    .bind(region)
+    .bind(now_ms)
+    .bind(&text)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "INSERT INTO policy_instances (policy_id, instance_id)
+         SELECT ?1, i.id FROM json_each(?2) e
+         JOIN instances i ON i.provider = ?3 AND i.region = ?4 AND i.instance = e.value
+         WHERE true ON CONFLICT (policy_id, instance_id) DO UPDATE SET removed_at_ms = NULL",
+    )
+    .bind(policy_id)
+    .bind(&text)
+    .bind(provider)
+    .bind(region)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "UPDATE policy_instances SET removed_at_ms = ?2
+         WHERE policy_id = ?1 AND removed_at_ms IS NULL AND instance_id NOT IN (
+             SELECT i.id FROM json_each(?3) e
+             JOIN instances i ON i.provider = ?4 AND i.region = ?5 AND i.instance = e.value)",
+    )
+    .bind(policy_id)
+    .bind(now_ms)
+    .bind(&text)
+    .bind(provider)
+    .bind(region)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn write_revision(policy_id: i64, now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO policy_revisions (policy_id, revision, body, accepted_at_ms)
+         SELECT p.id, p.revision, json_object('account', p.account, 'product', p.product, 'region', p.region,
+                'schedule', s.expression, 'timezone', s.zone, 'enabled', p.enabled, 'terms', json(p.terms)), ?2
+         FROM policies p JOIN schedules s ON s.id = p.schedule_id WHERE p.id = ?1",
+    )
+    .bind(policy_id)
+    .bind(now_ms)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn retire(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<Vec<PolicyChange>> {
+    let names: Vec<&str> = apply.set.iter().map(|entry| entry.policy.name.as_str()).collect();
+    let rows = sqlx::query(
+        "UPDATE policies SET retired_at_ms = ?1, stopped_at_ms = coalesce(stopped_at_ms, ?1)
+         WHERE retired_at_ms IS NULL AND name NOT IN (SELECT value FROM json_each(?2)) RETURNING name, revision",
+    )
+    .bind(apply.now_ms)
+    .bind(json(&names)?)
+    .fetch_all(conn)
+    .await?;
+    let retired = rows.iter().map(|row| PolicyChange {
+        policy: row.get(0),
+        revision: row.get(1),
+        kind: ChangeKind::Retired,
+    });
+    Ok(retired.collect())
+}
+
+async fn rest_unused_schedules(conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE schedules SET next_due_ms = NULL WHERE next_due_ms IS NOT NULL AND NOT EXISTS
+             (SELECT 1 FROM policies p WHERE p.schedule_id = schedules.id AND p.stopped_at_ms IS NULL)",
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

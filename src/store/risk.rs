@@ -1,0 +1,88 @@
+//! Instances at risk whose turn it is to be spoken of.
+
+use sqlx::{Row, SqliteConnection};
+
+use super::at_opt;
+use super::writer::Change;
+
+const LAST_DAY_MS: i64 = 24 * 3_600_000;
+const HOUR_MS: i64 = 3_600_000;
+const NEAR_MS: i64 = 3 * 24 * 3_600_000;
+/// A newcomer is observed within its first minutes; only then is never having been observed a finding.
+const NEWCOMER_MS: i64 = 10 * 60_000;
+
+/// An instance near its expiry with no order on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Risk {
+    pub policy: String,
+    pub account: String,
+    pub product: String,
+    pub region: String,
+    pub instance: String,
+    pub is_visible: Option<bool>,
+    pub expires_at: Option<jiff::Timestamp>,
+    /// The latest run of its policy, in words: why nothing is under way.
+    pub run_state: Option<String>,
+    pub run_reason: Option<String>,
+}
+
+pub(super) struct LogRisks {
+    pub(super) now_ms: i64,
+}
+
+impl Change for LogRisks {
+    type Reply = Vec<Risk>;
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Vec<Risk>>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            replies.push(log_risks(row.now_ms, conn).await?);
+        }
+        Ok(replies)
+    }
+}
+
+async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec<Risk>> {
+    let found = sqlx::query(
+        "SELECT p.name, p.account, p.product, p.region, i.instance, i.visible, i.expires_at_ms, r.state, r.reason, i.id
+         FROM instances i JOIN policy_instances pi ON pi.instance_id = i.id AND pi.removed_at_ms IS NULL
+         JOIN policies p ON p.id = pi.policy_id AND p.retired_at_ms IS NULL AND p.action = 'renew'
+         LEFT JOIN runs r ON r.id = (SELECT max(l.id) FROM runs l WHERE l.instance_id = i.id AND l.policy_id = p.id)
+         WHERE (i.expires_at_ms < ?1 + ?2
+                OR (coalesce(i.visible, 0) = 0 AND i.known_since_ms <= ?1 - ?5)
+                OR (i.expires_at_ms IS NULL AND i.charge_type = 'prepaid'))
+           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.state IN ('intended', 'placed'))
+           AND coalesce(i.risk_logged_at_ms, -9e15)
+               <= ?1 - iif(coalesce(i.expires_at_ms, ?1 + ?3 + 1) <= ?1 + ?3, ?4, ?3)
+         GROUP BY i.id ORDER BY i.expires_at_ms",
+    )
+    .bind(now_ms)
+    .bind(NEAR_MS)
+    .bind(LAST_DAY_MS)
+    .bind(HOUR_MS)
+    .bind(NEWCOMER_MS)
+    .fetch_all(&mut *conn)
+    .await?;
+    let ids: Vec<i64> = found.iter().map(|row| row.get(9)).collect();
+    sqlx::query("UPDATE instances SET risk_logged_at_ms = ?1 WHERE id IN (SELECT value FROM json_each(?2))")
+        .bind(now_ms)
+        .bind(super::json(&ids)?)
+        .execute(conn)
+        .await?;
+    found
+        .iter()
+        .map(|row| {
+            Ok(Risk {
+                policy: row.get(0),
+                account: row.get(1),
+                product: row.get(2),
+                region: row.get(3),
+                instance: row.get(4),
+                is_visible: row.get(5),
+                expires_at: at_opt(row.get(6)).map_err(|error| sqlx::Error::Decode(error.into()))?,
+                run_state: row.get(7),
+                run_reason: row.get(8),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,348 @@
+//! The retry queue: claiming runs, and recording what became of those that did not end in an order.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use super::observations::{known, known_columns, name, product};
+use super::writer::Change;
+use super::{Store, StoreError, at, at_opt, json, ms};
+use crate::domain::failure::Failure;
+use crate::domain::observation::Known;
+use crate::domain::policy::{ScheduleText, Terms};
+use crate::domain::product::{AccountName, Identity, InstanceId, PolicyName, Product, Provider, Region};
+use crate::domain::run::{Epoch, Origin, Outcome, RunId};
+
+/// A run in the hands of a lane. Recording an outcome or an intent's answer consumes it.
+#[derive(Debug)]
+pub struct Claim {
+    epoch: Epoch,
+    pub job: Job,
+    /// The latest of the instance; the lane renews it after each look.
+    pub known: Known,
+}
+
+/// What a run is about, under the policy's present revision.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub run: RunId,
+    pub policy: PolicyName,
+    pub revision: i64,
+    pub account: AccountName,
+    pub product: Product,
+    pub region: Region,
+    pub instance: InstanceId,
+    pub terms: Terms,
+    pub schedule: ScheduleText,
+    pub origin: Origin,
+    pub due_at: Timestamp,
+    pub missed_count: u32,
+    pub attempts: u32,
+    /// The latest order on the instance that was not refused, when this very revision did not make it.
+    pub foreign_order_at: Option<Timestamp>,
+}
+
+impl Job {
+    pub fn identity(&self) -> Identity {
+        Identity::new(self.product, &self.region, &self.instance)
+    }
+}
+
+impl Claim {
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+/// The end of a claim without an order.
+#[derive(Debug)]
+pub struct Finish {
+    pub outcome: Outcome,
+    /// The guard's tests as JSON, for `why`.
+    pub verdict: Option<serde_json::Value>,
+    pub at: Timestamp,
+}
+
+impl Store {
+    /// Claims up to `limit` queued runs of an account, soonest expiry first. Of an older epoch: none.
+    pub async fn claim(
+        &self,
+        account: &AccountName,
+        provider: Provider,
+        epoch: Epoch,
+        limit: u32,
+    ) -> Result<Vec<Claim>, StoreError> {
+        self.writer.submit(ClaimRuns { account: account.clone(), provider, epoch, limit }).await
+    }
+
+    /// Records what became of claimed runs. A claim of an older epoch is dropped silently: rescue has it.
+    pub async fn finish(&self, finished: Vec<(Claim, Finish)>) -> Result<(), StoreError> {
+        if finished.is_empty() {
+            return Ok(());
+        }
+        let rows = finished.iter().map(|(claim, finish)| FinishRow::new(claim, finish)).collect();
+        self.writer.submit(FinishRuns(rows)).await
+    }
+
+    /// Puts claims back unjudged, when the lane cannot go on with them.
+    pub async fn release(&self, claims: Vec<Claim>) -> Result<(), StoreError> {
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let rows = claims.iter().map(|claim| (claim.job.run.0, claim.epoch.0)).collect();
+        self.writer.submit(ReleaseRuns(rows)).await
+    }
+
+    /// Queues what has waited long enough; answers which of the accounts have queued runs.
+    pub async fn promote(
+        &self,
+        accounts: &[AccountName],
+        now: Timestamp,
+    ) -> Result<Vec<AccountName>, StoreError> {
+        self.writer.submit(Promote { accounts: accounts.to_vec(), now_ms: ms(now) }).await
+    }
+
+    /// Cancels unsent runs whose policy stopped wanting them before `stopped_before`.
+    pub async fn cancel_unwanted(
+        &self,
+        now: Timestamp,
+        stopped_before: Timestamp,
+    ) -> Result<Vec<RunId>, StoreError> {
+        self.writer.submit(CancelUnwanted { now_ms: ms(now), stopped_before_ms: ms(stopped_before) }).await
+    }
+}
+
+struct ClaimRuns {
+    account: AccountName,
+    provider: Provider,
+    epoch: Epoch,
+    limit: u32,
+}
+
+impl Change for ClaimRuns {
+    type Reply = Vec<Claim>;
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Vec<Claim>>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            replies.push(claim_one(row, conn).await?);
+        }
+        Ok(replies)
+    }
+}
+
+async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result<Vec<Claim>> {
+    let ids: Vec<i64> = sqlx::query_scalar(
+        "UPDATE runs SET state = 'running', epoch = ?2, hold = NULL, next_attempt_at_ms = NULL,
+                policy_revision = (SELECT revision FROM policies p WHERE p.id = policy_id)
+         WHERE ?2 = (SELECT epoch FROM daemon) AND id IN (
+             SELECT r.id FROM runs r
+             JOIN policies p ON p.id = r.policy_id
+             JOIN policy_instances pi ON pi.policy_id = r.policy_id AND pi.instance_id = r.instance_id
+             WHERE r.account = ?1 AND r.state = 'queued' AND p.stopped_at_ms IS NULL AND pi.removed_at_ms IS NULL
+             ORDER BY r.priority_ms, r.id LIMIT ?3)
+         RETURNING id",
+    )
+    .bind(row.account.as_str())
+    .bind(row.epoch.0)
+    .bind(row.limit)
+    .fetch_all(&mut *conn)
+    .await?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = sqlx::query(concat!(
+        "SELECT r.id, p.name, p.revision, p.product, p.region, i.instance, p.terms, s.expression, s.zone, r.origin,
+                r.due_at_ms, r.missed_count, r.attempts,
+                (SELECT max(o.intended_at_ms) FROM orders o
+                  WHERE o.instance_id = r.instance_id AND o.action = r.action AND o.state <> 'refused'
+                    AND (o.policy_id <> r.policy_id OR o.policy_revision <> p.revision OR r.origin = 'trigger')),
+                ",
+        known_columns!(),
+        " FROM json_each(?1) e JOIN runs r ON r.id = e.value JOIN policies p ON p.id = r.policy_id
+         JOIN schedules s ON s.id = p.schedule_id JOIN instances i ON i.id = r.instance_id
+         ORDER BY r.priority_ms, r.id"
+    ))
+    .bind(json(&ids)?)
+    .fetch_all(conn)
+    .await?;
+    found.iter().map(|found| claim(row, found).map_err(|error| sqlx::Error::Decode(error.into()))).collect()
+}
+
+fn claim(query: &ClaimRuns, row: &SqliteRow) -> Result<Claim, StoreError> {
+    let origin: &str = row.get(9);
+    let job = Job {
+        run: RunId(row.get(0)),
+        policy: name(row.get(1), PolicyName::parse)?,
+        revision: row.get(2),
+        account: query.account.clone(),
+        product: product(query.provider, row.get(3))?,
+        region: name(row.get(4), Region::parse)?,
+        instance: name(row.get(5), InstanceId::parse)?,
+        terms: terms(row.get(6))?,
+        schedule: ScheduleText { expression: row.get(7), zone: row.get(8) },
+        origin: Origin::parse(origin).ok_or_else(|| StoreError::Decode(format!("origin {origin}")))?,
+        due_at: at(row.get(10))?,
+        missed_count: row.get(11),
+        attempts: row.get(12),
+        foreign_order_at: at_opt(row.get(13))?,
+    };
+    Ok(Claim { epoch: query.epoch, job, known: known(row, 14)? })
+}
+
+pub(super) fn terms(text: &str) -> Result<Terms, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Decode(format!("policy terms: {error}")))
+}
+
+#[derive(Serialize)]
+struct FinishRow {
+    run: i64,
+    epoch: i64,
+    state: &'static str,
+    hold: Option<&'static str>,
+    next_attempt_at_ms: Option<i64>,
+    counts: bool,
+    reason: String,
+    verdict: Option<String>,
+    error: Option<Failure>,
+    finished_at_ms: Option<i64>,
+}
+
+impl FinishRow {
+    fn new(claim: &Claim, finish: &Finish) -> FinishRow {
+        let row = FinishRow {
+            run: claim.job.run.0,
+            epoch: claim.epoch.0,
+            state: "",
+            hold: None,
+            next_attempt_at_ms: None,
+            counts: false,
+            reason: String::new(),
+            verdict: finish.verdict.as_ref().map(ToString::to_string),
+            error: None,
+            finished_at_ms: Some(ms(finish.at)),
+        };
+        match &finish.outcome {
+            Outcome::Skipped { reason } => FinishRow { state: "skipped", reason: reason.clone(), ..row },
+            Outcome::Failed { reason, failure } => {
+                FinishRow { state: "failed", reason: reason.clone(), error: failure.clone(), ..row }
+            }
+            Outcome::Wait { until, reason, hold, failure, counts } => FinishRow {
+                state: "waiting",
+                hold: Some(hold.as_str()),
+                next_attempt_at_ms: Some(ms(*until)),
+                counts: *counts,
+                reason: reason.clone(),
+                error: failure.clone(),
+                finished_at_ms: None,
+                ..row
+            },
+        }
+    }
+}
+
+struct FinishRuns(Vec<FinishRow>);
+
+impl Change for FinishRuns {
+    type Reply = ();
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
+        let all: Vec<&FinishRow> = rows.iter().flat_map(|row| &row.0).collect();
+        sqlx::query(
+            "UPDATE runs SET state = e.value ->> 'state', epoch = NULL, hold = e.value ->> 'hold',
+                    next_attempt_at_ms = e.value ->> 'next_attempt_at_ms',
+                    attempts = attempts + (e.value ->> 'counts'), reason = e.value ->> 'reason',
+                    verdict = coalesce(e.value ->> 'verdict', verdict), error = nullif(e.value -> 'error', 'null'),
+                    finished_at_ms = e.value ->> 'finished_at_ms'
+             FROM json_each(?1) e
+             WHERE id = e.value ->> 'run' AND state = 'running' AND epoch = e.value ->> 'epoch'
+               AND epoch = (SELECT epoch FROM daemon)",
+        )
+        .bind(json(&all)?)
+        .execute(conn)
+        .await?;
+        Ok(vec![(); rows.len()])
+    }
+}
+
+struct ReleaseRuns(Vec<(i64, i64)>);
+
+impl Change for ReleaseRuns {
+    type Reply = ();
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
+        let all: Vec<&(i64, i64)> = rows.iter().flat_map(|row| &row.0).collect();
+        sqlx::query(
+            "UPDATE runs SET state = 'queued', epoch = NULL FROM json_each(?1) e
+             WHERE id = e.value ->> 0 AND state = 'running' AND epoch = e.value ->> 1",
+        )
+        .bind(json(&all)?)
+        .execute(conn)
+        .await?;
+        Ok(vec![(); rows.len()])
+    }
+}
+
+struct Promote {
+    accounts: Vec<AccountName>,
+    now_ms: i64,
+}
+
+impl Change for Promote {
+    type Reply = Vec<AccountName>;
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Vec<AccountName>>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            sqlx::query(
+                "UPDATE runs SET state = 'queued', hold = NULL, next_attempt_at_ms = NULL
+                 WHERE state = 'waiting' AND hold <> 'confirmation' AND next_attempt_at_ms <= ?1",
+            )
+            .bind(row.now_ms)
+            .execute(&mut *conn)
+            .await?;
+            let ready: Vec<String> = sqlx::query_scalar(
+                "SELECT value FROM json_each(?1)
+                 WHERE EXISTS (SELECT 1 FROM runs WHERE account = value AND state = 'queued')",
+            )
+            .bind(json(&row.accounts)?)
+            .fetch_all(&mut *conn)
+            .await?;
+            let is_ready = |name: &&AccountName| ready.iter().any(|text| text == name.as_str());
+            replies.push(row.accounts.iter().filter(is_ready).cloned().collect());
+        }
+        Ok(replies)
+    }
+}
+
+struct CancelUnwanted {
+    now_ms: i64,
+    stopped_before_ms: i64,
+}
+
+impl Change for CancelUnwanted {
+    type Reply = Vec<RunId>;
+
+    /// Unsent runs only: what was sent is followed to its end whatever becomes of its policy.
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Vec<RunId>>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            let ids: Vec<i64> = sqlx::query_scalar(
+                "UPDATE runs SET state = 'cancelled', hold = NULL, next_attempt_at_ms = NULL, finished_at_ms = ?1,
+                        reason = 'its policy was disabled or retired, or no longer names the instance'
+                 WHERE (state = 'queued' OR (state = 'waiting' AND hold <> 'confirmation')) AND EXISTS (
+                     SELECT 1 FROM policies p JOIN policy_instances pi ON pi.policy_id = p.id
+                     WHERE p.id = runs.policy_id AND pi.instance_id = runs.instance_id
+                       AND min(coalesce(p.stopped_at_ms, ?1), coalesce(pi.removed_at_ms, ?1)) <= ?2)
+                 RETURNING id",
+            )
+            .bind(row.now_ms)
+            .bind(row.stopped_before_ms)
+            .fetch_all(&mut *conn)
+            .await?;
+            replies.push(ids.into_iter().map(RunId).collect());
+        }
+        Ok(replies)
+    }
+}

@@ -1,0 +1,207 @@
+//! The one writer. It owns the only writing connection of the daemon, takes all changes that wait, commits
+//! them in one transaction and then tells their callers: a reply means the change is on disk.
+
+use std::any::{Any, TypeId};
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+
+use sqlx::SqliteConnection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::StoreError;
+
+/// A kind of change. All waiting rows of a kind are applied at once.
+///
+/// Callers wait for their reply, so two rows of one batch never depend on each other.
+pub(super) trait Change: Send + Sync + Sized + 'static {
+    type Reply: Send + 'static;
+
+    /// Applies all rows and answers each, in the rows' order.
+    fn apply(
+        rows: &[Self],
+        conn: &mut SqliteConnection,
+    ) -> impl Future<Output = sqlx::Result<Vec<Self::Reply>>> + Send;
+}
+
+#[derive(Clone)]
+pub(super) struct Writer {
+    changes: mpsc::Sender<Message>,
+}
+
+enum Message {
+    Change(Box<dyn Group>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// More callers than this wait outside; each waits for its reply anyway.
+const WAITING_CHANGES_MAX: usize = 4096;
+
+impl Writer {
+    pub(super) fn start(conn: SqliteConnection) -> Writer {
+        let (changes, inbox) = mpsc::channel(WAITING_CHANGES_MAX);
+        tokio::spawn(run(conn, inbox));
+        Writer { changes }
+    }
+
+    pub(super) async fn submit<C: Change>(&self, change: C) -> Result<C::Reply, StoreError> {
+        let (sender, reply) = oneshot::channel();
+        let group = Waiting { rows: vec![change], senders: vec![sender], replies: Vec::new() };
+        self.changes.send(Message::Change(Box::new(group))).await.map_err(|_| StoreError::Stopped)?;
+        reply.await.map_err(|_| StoreError::Stopped)?.map_err(StoreError::Write)
+    }
+
+    pub(super) async fn stop(&self) {
+        let (sender, stopped) = oneshot::channel();
+        if self.changes.send(Message::Stop(sender)).await.is_ok() {
+            // An error means that the writer is already gone, which is what was asked for.
+            let _ = stopped.await;
+        }
+    }
+}
+
+async fn run(mut conn: SqliteConnection, mut inbox: mpsc::Receiver<Message>) {
+    let mut waiting = Vec::new();
+    while inbox.recv_many(&mut waiting, WAITING_CHANGES_MAX).await > 0 {
+        let mut groups: Vec<Box<dyn Group>> = Vec::new();
+        let mut stop = None;
+        for message in waiting.drain(..) {
+            match message {
+                Message::Change(change) => join(&mut groups, change),
+                Message::Stop(sender) => stop = Some(sender),
+            }
+        }
+        commit(&mut conn, groups).await;
+        if let Some(sender) = stop {
+            use sqlx::Connection;
+            if let Err(error) = conn.close().await {
+                tracing::warn!(%error, "the database did not close cleanly");
+            }
+            let _ = sender.send(());
+            return;
+        }
+    }
+}
+
+fn join(groups: &mut Vec<Box<dyn Group>>, change: Box<dyn Group>) {
+    match groups.iter_mut().find(|group| group.kind() == change.kind()) {
+        Some(group) => group.absorb(change.into_any()),
+        None => groups.push(change),
+    }
+}
+
+async fn commit(conn: &mut SqliteConnection, mut groups: Vec<Box<dyn Group>>) {
+    if groups.is_empty() {
+        return;
+    }
+    let failed = match together(conn, &mut groups).await {
+        Ok(()) => None,
+        Err(_) => {
+            roll_back(conn).await;
+            // One bad row fails its own caller only.
+            let outcome = one_by_one(conn, &mut groups).await;
+            if outcome.is_err() {
+                roll_back(conn).await;
+            }
+            outcome.err()
+        }
+    };
+    let text = failed.map(|error| error.to_string());
+    for group in groups {
+        group.answer(text.as_deref());
+    }
+}
+
+async fn together(conn: &mut SqliteConnection, groups: &mut [Box<dyn Group>]) -> sqlx::Result<()> {
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *conn).await?;
+    for group in groups {
+        group.apply_all(conn).await?;
+    }
+    sqlx::query("COMMIT").execute(conn).await?;
+    Ok(())
+}
+
+async fn one_by_one(conn: &mut SqliteConnection, groups: &mut [Box<dyn Group>]) -> sqlx::Result<()> {
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *conn).await?;
+    for group in groups {
+        group.apply_singly(conn).await?;
+    }
+    sqlx::query("COMMIT").execute(conn).await?;
+    Ok(())
+}
+
+async fn roll_back(conn: &mut SqliteConnection) {
+    // SQLite itself rolls back on some errors; then there is nothing left to undo and this one fails.
+    let _ = sqlx::query("ROLLBACK").execute(conn).await;
+}
+
+type Applying<'a> = Pin<Box<dyn Future<Output = sqlx::Result<()>> + Send + 'a>>;
+
+trait Group: Send {
+    fn kind(&self) -> TypeId;
+    fn absorb(&mut self, other: Box<dyn Any>);
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+    fn apply_all<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Applying<'a>;
+    fn apply_singly<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Applying<'a>;
+    /// Tells each caller its own result, or that nothing was committed.
+    fn answer(self: Box<Self>, failed: Option<&str>);
+}
+
+struct Waiting<C: Change> {
+    rows: Vec<C>,
+    senders: Vec<oneshot::Sender<sqlx::Result<C::Reply>>>,
+    replies: Vec<sqlx::Result<C::Reply>>,
+}
+
+impl<C: Change> Group for Waiting<C> {
+    fn kind(&self) -> TypeId {
+        TypeId::of::<C>()
+    }
+
+    fn absorb(&mut self, other: Box<dyn Any>) {
+        if let Ok(other) = other.downcast::<Waiting<C>>() {
+            self.rows.extend(other.rows);
+            self.senders.extend(other.senders);
+        }
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
+    fn apply_all<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Applying<'a> {
+        Box::pin(async move {
+            self.replies = C::apply(&self.rows, conn).await?.into_iter().map(Ok).collect();
+            Ok(())
+        })
+    }
+
+    fn apply_singly<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Applying<'a> {
+        Box::pin(async move {
+            let mut replies = Vec::with_capacity(self.rows.len());
+            for row in &self.rows {
+                sqlx::query("SAVEPOINT one").execute(&mut *conn).await?;
+                let reply = C::apply(std::slice::from_ref(row), conn).await;
+                if reply.is_err() {
+                    sqlx::query("ROLLBACK TO one").execute(&mut *conn).await?;
+                }
+                sqlx::query("RELEASE one").execute(&mut *conn).await?;
+                replies.push(reply.and_then(|mut replies| replies.pop().ok_or(sqlx::Error::RowNotFound)));
+            }
+            self.replies = replies;
+            Ok(())
+        })
+    }
+
+    fn answer(mut self: Box<Self>, failed: Option<&str>) {
+        let mut replies = mem::take(&mut self.replies).into_iter();
+        for sender in self.senders {
+            let reply = match failed {
+                Some(text) => Err(sqlx::Error::Protocol(text.to_owned())),
+                None => replies.next().unwrap_or(Err(sqlx::Error::RowNotFound)),
+            };
+            // A caller that no longer waits has dropped its future; the change is committed all the same.
+            let _ = sender.send(reply);
+        }
+    }
+}
