@@ -4,5 +4,7 @@ pub mod domain;
 
 pub mod clock;
 
+pub mod schedule;
+
 pub mod cloud;
 pub mod store;

@@ -1,4 +1,236 @@
 //! The clouds: requests are signed, sent and read here, and nowhere else.
+//!
+//! ```text
+//! Cloud ── product? ──► <provider>/mod ── product? ──► <product>: body, reading of the answer
+//!                            │ sign, codes, answer         (pure)
+//!                            ▼ (pure)
+//!                        transport: unsent, unknown or an answer
+//! ```
+//!
+//! Invariant: one call is one request. Whoever holds one permit sends one request, and nothing here repeats.
+//! Invariant: the store is unknown here; a purchase is sent only against a [`Committed`] that the store gave.
 
+mod account;
+mod call;
 pub mod canonical;
+mod endpoint;
 pub mod tencentcloud;
+mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use thiserror::Error;
+
+pub use crate::cloud::account::Credentials;
+pub use crate::cloud::call::{Api, Call, Cause, NotBuilt, Reply, Report, SignedPurchase};
+pub use crate::cloud::endpoint::{Endpoint, EndpointError};
+pub use crate::cloud::transport::Limits;
+
+use crate::clock::Clock;
+use crate::cloud::account::Account;
+use crate::cloud::transport::Transport;
+use crate::domain::failure::{Class, Failure};
+use crate::domain::money::Fen;
+use crate::domain::observation::Observation;
+use crate::domain::order::{Committed, Goods, ListedOrder, OrderId, Purchase};
+use crate::domain::product::{InstanceId, Product, Provider, Region};
+
+/// Every API that this build calls: the keys that `[account.NAME.rate]` may hold.
+pub const ALL_APIS: &[Api] = tencentcloud::ALL_APIS;
+
+/// A signature older than this, either way, is not sent: the process stood still or the clock was set, and
+/// what was checked before signing may no longer hold. The cloud itself would take it for five minutes.
+const SIGNATURE_MAX_AGE: Duration = Duration::from_secs(60);
+
+/// One account at one provider.
+pub struct Cloud {
+    account: Account,
+}
+
+#[derive(Debug, Error)]
+pub enum BuildError {
+    #[error("this build cannot serve {0}; install one that can")]
+    Provider(Provider),
+    #[error("the HTTP client could not be set up; are the system's CA certificates installed?")]
+    HttpClient(#[from] reqwest::Error),
+}
+
+impl Cloud {
+    pub fn new(
+        provider: Provider,
+        credentials: Credentials,
+        endpoint: Option<Endpoint>,
+        bare_time_zone: TimeZone,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Cloud, BuildError> {
+        Cloud::with_limits(provider, credentials, endpoint, bare_time_zone, clock, Limits::default())
+    }
+
+    /// As [`Cloud::new`], for tests that cannot wait a minute for a timeout.
+    pub fn with_limits(
+        provider: Provider,
+        credentials: Credentials,
+        endpoint: Option<Endpoint>,
+        bare_time_zone: TimeZone,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+    ) -> Result<Cloud, BuildError> {
+        if provider != Provider::TencentCloud {
+            return Err(BuildError::Provider(provider));
+        }
+        let transport = Transport::new(limits)?;
+        Ok(Cloud { account: Account::new(credentials, endpoint, bare_time_zone, transport, clock) })
+    }
+
+    /// From the next signature on; what is signed stays as it is.
+    pub fn replace_credentials(&self, credentials: Credentials) {
+        self.account.replace_credentials(credentials);
+    }
+
+    /// Whose quota calls use up. Fit for a limiter's key, not for a log.
+    pub fn key_id(&self) -> String {
+        self.account.credentials().key_id.expose().to_owned()
+    }
+
+    /// The API that [`Cloud::send`] will call for such goods.
+    pub fn purchase_api(product: Product, goods: &Goods) -> Result<Api, NotBuilt> {
+        match product {
+            Product::TencentCloud(tencent) => tencentcloud::purchase_api(tencent, goods),
+            Product::Volcengine(_) => Err(NotBuilt::new(product)),
+        }
+    }
+
+    /// The API that [`Cloud::observe`] will call.
+    pub fn observe_api(product: Product) -> Result<Api, NotBuilt> {
+        match product {
+            Product::TencentCloud(tencent) => tencentcloud::observe_api(tencent),
+            Product::Volcengine(_) => Err(NotBuilt::new(product)),
+        }
+    }
+
+    /// The API that [`Cloud::list_orders`] will call.
+    pub fn orders_api(product: Product) -> Result<Api, NotBuilt> {
+        match product {
+            Product::TencentCloud(tencent) => tencentcloud::orders_api(tencent),
+            Product::Volcengine(_) => Err(NotBuilt::new(product)),
+        }
+    }
+
+    /// The API that [`Cloud::price`] will call for such goods.
+    pub fn price_api(product: Product, goods: &Goods) -> Result<Api, NotBuilt> {
+        match product {
+            Product::TencentCloud(tencent) => tencentcloud::price_api(tencent, goods),
+            Product::Volcengine(_) => Err(NotBuilt::new(product)),
+        }
+    }
+
+    /// How many ids one [`Cloud::observe`] may ask for.
+    pub fn observe_batch_max(product: Product) -> Result<usize, NotBuilt> {
+        match product {
+            Product::TencentCloud(tencent) => tencentcloud::observe_batch_max(tencent),
+            Product::Volcengine(_) => Err(NotBuilt::new(product)),
+        }
+    }
+
+    /// One observation per id, in the order asked; an id that a successful answer does not show is `NotVisible`.
+    /// `observed_at` is the moment before the request left, so that its age is never understated.
+    pub async fn observe(
+        &self,
+        product: Product,
+        region: &Region,
+        ids: &[InstanceId],
+    ) -> Call<Vec<Observation>> {
+        match product {
+            Product::TencentCloud(tencent) => {
+                tencentcloud::observe(&self.account, tencent, region, ids).await
+            }
+            Product::Volcengine(_) => NotBuilt::new(product).call(),
+        }
+    }
+
+    /// Builds and signs now; a [`SignedPurchase`] is never built or signed again.
+    ///
+    /// # Errors
+    /// The product is not built, or key id or token cannot stand in a header. Nothing was sent.
+    pub fn sign_purchase(&self, purchase: &Purchase) -> Result<SignedPurchase, Failure> {
+        match purchase.product {
+            Product::TencentCloud(tencent) => tencentcloud::sign_purchase(&self.account, tencent, purchase),
+            Product::Volcengine(_) => Err(NotBuilt::new(purchase.product).into()),
+        }
+    }
+
+    /// Spends money. `on_written` is called when the request goes to the socket, so that a permit can be let
+    /// go; it is dropped uncalled if the request never leaves. Success may come without an order id.
+    /// The committed row is used up, whatever comes of the request.
+    pub async fn send(
+        &self,
+        _used_up: Committed,
+        signed: SignedPurchase,
+        on_written: impl FnOnce() + Send + 'static,
+    ) -> Call<Option<OrderId>> {
+        self.deliver(signed, on_written).await
+    }
+
+    async fn deliver(
+        &self,
+        signed: SignedPurchase,
+        on_written: impl FnOnce() + Send + 'static,
+    ) -> Call<Option<OrderId>> {
+        if let Err(failure) = still_fresh(signed.signed_at, self.account.now()) {
+            return Call::unsent(signed.api.name, failure);
+        }
+        match signed.product {
+            Product::TencentCloud(_) => tencentcloud::send(&self.account, signed, on_written).await,
+            Product::Volcengine(_) => NotBuilt::new(signed.product).call(),
+        }
+    }
+
+    /// The orders of an instance in any state, unpaid and void ones too, created between `from` and `through`;
+    /// the window asked for is a day wider on both sides, as the lists' zone is not documented.
+    pub async fn list_orders(
+        &self,
+        product: Product,
+        region: &Region,
+        instance: &InstanceId,
+        from: Timestamp,
+        through: Timestamp,
+    ) -> Call<Vec<ListedOrder>> {
+        match product {
+            Product::TencentCloud(tencent) => {
+                tencentcloud::list_orders(&self.account, tencent, region, instance, from, through).await
+            }
+            Product::Volcengine(_) => NotBuilt::new(product).call(),
+        }
+    }
+
+    /// What the purchase would cost, rounded up to whole fen. A price in an unknown unit is a failure.
+    pub async fn price(&self, purchase: &Purchase) -> Call<Fen> {
+        match purchase.product {
+            Product::TencentCloud(tencent) => tencentcloud::price(&self.account, tencent, purchase).await,
+            Product::Volcengine(_) => NotBuilt::new(purchase.product).call(),
+        }
+    }
+}
+
+/// What a failure's code says beyond its class; `None` for our own codes and where nothing more is known.
+pub fn cause(provider: Provider, code: &str) -> Option<Cause> {
+    match provider {
+        Provider::TencentCloud => tencentcloud::codes::judge(code).cause,
+        Provider::Volcengine => None,
+    }
+}
+
+fn still_fresh(signed_at: Timestamp, now: Timestamp) -> Result<(), Failure> {
+    let age = now.duration_since(signed_at).unsigned_abs();
+    if age <= SIGNATURE_MAX_AGE {
+        return Ok(());
+    }
+    let message = format!("signed {} s ago and not sent; it will be checked and signed anew", age.as_secs());
+    Err(Failure::ours(Class::Unsent, "SignedTooLongAgo", message))
+}
+
+#[cfg(test)]
+mod tests;

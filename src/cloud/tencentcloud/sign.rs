@@ -1,7 +1,7 @@
 //! TC3-HMAC-SHA256, as a pure function of its input.
 //!
-//! Source: Tencent Cloud API 3.0, "signature method v3". Only `content-type` and `host` are signed, as the
-//! official SDKs do.
+//! Source: Tencent Cloud API 3.0, "signature method v3". We sign `content-type` and `host`, as the official
+//! SDKs do; the page's present example signs `x-tc-action` too.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -11,7 +11,6 @@ use crate::domain::secret::Secret;
 
 const ALGORITHM: &str = "TC3-HMAC-SHA256";
 const TERMINATOR: &str = "tc3_request";
-pub const SIGNED_HEADERS: &str = "content-type;host";
 
 /// What is signed, byte for byte as it will be sent.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +29,7 @@ pub struct Request<'a> {
 /// Each stage of the signature, so that tests can pin each.
 pub struct Stages {
     pub payload_hash: String,
+    pub signed_headers: String,
     pub canonical_request: String,
     pub scope: String,
     pub string_to_sign: String,
@@ -42,29 +42,35 @@ pub struct Stages {
 impl Stages {
     /// The value of the `Authorization` header.
     pub fn authorization(&self, secret_id: &str) -> String {
-        let Stages { scope, signature, .. } = self;
+        let Stages { scope, signed_headers, signature, .. } = self;
         format!(
-            "{ALGORITHM} Credential={secret_id}/{scope}, SignedHeaders={SIGNED_HEADERS}, Signature={signature}"
+            "{ALGORITHM} Credential={secret_id}/{scope}, SignedHeaders={signed_headers}, Signature={signature}"
         )
     }
 }
 
 pub fn sign(request: &Request<'_>, secret_key: &Secret) -> Stages {
+    sign_also(request, &[], secret_key)
+}
+
+/// Signs further headers beside `content-type` and `host`, given as (lower-case name, value).
+pub fn sign_also(request: &Request<'_>, also: &[(&str, &str)], secret_key: &Secret) -> Stages {
     let payload_hash = sha256_hex(request.payload);
-    let canonical_request = canonical_request(request, &payload_hash);
-    let date = request.at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string();
-    let scope = format!("{date}/{}/{TERMINATOR}", request.service);
-    let string_to_sign = format!(
-        "{ALGORITHM}\n{}\n{scope}\n{}",
-        request.at.as_second(),
-        sha256_hex(canonical_request.as_bytes())
-    );
+    let (canonical_headers, signed_headers) = headers(request, also);
+    let Request { method, query, service, at, .. } = request;
+    let canonical_request =
+        format!("{method}\n/\n{query}\n{canonical_headers}\n{signed_headers}\n{payload_hash}");
+    let date = at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string();
+    let scope = format!("{date}/{service}/{TERMINATOR}");
+    let canonical_hash = sha256_hex(canonical_request.as_bytes());
+    let string_to_sign = format!("{ALGORITHM}\n{}\n{scope}\n{canonical_hash}", at.as_second());
     let date_key = hmac_sha256(format!("TC3{}", secret_key.expose()).as_bytes(), date.as_bytes());
-    let service_key = hmac_sha256(&date_key, request.service.as_bytes());
+    let service_key = hmac_sha256(&date_key, service.as_bytes());
     let signing_key = hmac_sha256(&service_key, TERMINATOR.as_bytes());
     let signature = hex(&hmac_sha256(&signing_key, string_to_sign.as_bytes()));
     Stages {
         payload_hash,
+        signed_headers,
         canonical_request,
         scope,
         string_to_sign,
@@ -75,11 +81,13 @@ pub fn sign(request: &Request<'_>, secret_key: &Secret) -> Stages {
     }
 }
 
-fn canonical_request(request: &Request<'_>, payload_hash: &str) -> String {
-    let Request { method, query, .. } = request;
-    let content_type = request.content_type.trim().to_lowercase();
-    let host = request.host.trim().to_lowercase();
-    format!(
-        "{method}\n/\n{query}\ncontent-type:{content_type}\nhost:{host}\n\n{SIGNED_HEADERS}\n{payload_hash}"
-    )
+/// The canonical header block, which ends in a newline, and the list of its names; both sorted by name.
+fn headers(request: &Request<'_>, also: &[(&str, &str)]) -> (String, String) {
+    let mut headers = vec![("content-type", request.content_type), ("host", request.host)];
+    headers.extend_from_slice(also);
+    headers.sort_unstable();
+    let block =
+        headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim().to_lowercase())).collect();
+    let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
+    (block, names.join(";"))
 }

@@ -1,0 +1,95 @@
+//! An account: whose keys sign, where its calls go and through which connections.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::clock::Clock;
+use crate::cloud::call::{Api, Call, Reply, Report};
+use crate::cloud::endpoint::Endpoint;
+use crate::cloud::transport::{Exchange, Transport};
+use crate::domain::failure::Failure;
+use crate::domain::secret::Secret;
+
+pub struct Credentials {
+    pub key_id: Secret,
+    pub secret_key: Secret,
+    /// Of temporary credentials.
+    pub token: Option<Secret>,
+}
+
+/// What the providers' rooms work with.
+pub(super) struct Account {
+    pub endpoint: Option<Endpoint>,
+    /// The zone of times that the cloud writes without one.
+    pub bare_time_zone: TimeZone,
+    pub transport: Transport,
+    clock: Arc<dyn Clock>,
+    credentials: RwLock<Arc<Credentials>>,
+}
+
+/// Begun when its request leaves; ends as a [`Call`].
+pub(super) struct Stopwatch<'a> {
+    clock: &'a dyn Clock,
+    start: Duration,
+}
+
+impl Account {
+    pub fn new(
+        credentials: Credentials,
+        endpoint: Option<Endpoint>,
+        bare_time_zone: TimeZone,
+        transport: Transport,
+        clock: Arc<dyn Clock>,
+    ) -> Account {
+        let credentials = RwLock::new(Arc::new(credentials));
+        Account { endpoint, bare_time_zone, transport, clock, credentials }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub fn stopwatch(&self) -> Stopwatch<'_> {
+        Stopwatch { clock: &*self.clock, start: self.clock.monotonic() }
+    }
+
+    pub fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.credentials.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn replace_credentials(&self, credentials: Credentials) {
+        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
+    }
+}
+
+impl Stopwatch<'_> {
+    /// Lets the provider read the exchange, and puts what is common to all calls around it.
+    pub fn stop<T>(self, api: Api, exchange: Exchange, read: impl FnOnce(u16, &[u8]) -> Reply<T>) -> Call<T> {
+        let duration = self.clock.monotonic().saturating_sub(self.start);
+        let (http_status, server_date, reply) = match exchange {
+            Ok(received) => {
+                let reply = read(received.http_status, &received.body);
+                (Some(received.http_status), received.server_date, reply)
+            }
+            Err(lost) => {
+                let reply = Reply { request_id: None, result: Err(lost.failure) };
+                (lost.http_status, lost.server_date, reply)
+            }
+        };
+        let Reply { request_id, result } = reply;
+        let result =
+            result.map_err(|failure| Failure { request_id: request_id.clone(), http_status, ..failure });
+        let report = Report { api: api.name, request_id, http_status, duration, server_date };
+        Call { report, result }
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}

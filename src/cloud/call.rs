@@ -1,0 +1,127 @@
+//! What a call is, and what it leaves behind.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::cloud::transport;
+use crate::domain::failure::{Class, Failure};
+use crate::domain::order::{Answer, OrderId};
+use crate::domain::product::{Product, Provider};
+
+/// One API with the pace that its page documents: what a permit is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Api {
+    /// `service:Action`, the spelling of rate keys, logs and metrics.
+    pub name: &'static str,
+    pub documented_per_second: u32,
+}
+
+/// A finished call, whatever came of it. One call is one request: its permit is good for no second one.
+#[derive(Clone, Debug)]
+pub struct Call<T> {
+    pub report: Report,
+    pub result: Result<T, Failure>,
+}
+
+/// A provider's reading of an answer.
+#[derive(Clone, Debug)]
+pub struct Reply<T> {
+    pub request_id: Option<String>,
+    pub result: Result<T, Failure>,
+}
+
+/// What every call is recorded with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub api: &'static str,
+    pub request_id: Option<String>,
+    pub http_status: Option<u16>,
+    pub duration: Duration,
+    /// The cloud's own clock, from its `Date` header.
+    pub server_date: Option<Timestamp>,
+}
+
+/// A purchase as it will leave, or never: built and signed once.
+#[derive(Debug)]
+pub struct SignedPurchase {
+    pub(super) product: Product,
+    pub(super) api: Api,
+    pub(super) signed_at: Timestamp,
+    pub(super) request: transport::Request,
+}
+
+/// This build has no room for the product yet. Configuration refuses it, but the set accepted by a newer
+/// build may still be in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("this build cannot serve {provider} {product}; install one that can")]
+pub struct NotBuilt {
+    provider: Provider,
+    product: Product,
+}
+
+/// Why a [`Failure`] is `blocked`, where that decides what would unblock it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// The account has not enough money.
+    Balance,
+    /// An unpaid order of the instance stands in the way.
+    UnpaidOrder,
+    /// The key may not do this. Also of a credential failure that is really one of rights.
+    Rights,
+    Quota,
+}
+
+impl Api {
+    pub const fn new(name: &'static str, documented_per_second: u32) -> Api {
+        Api { name, documented_per_second }
+    }
+}
+
+impl SignedPurchase {
+    pub fn api(&self) -> Api {
+        self.api
+    }
+
+    pub fn signed_at(&self) -> Timestamp {
+        self.signed_at
+    }
+}
+
+impl Call<Option<OrderId>> {
+    /// The purchase's outcome in the words of orders, and the report beside it.
+    pub fn into_answer(self) -> (Report, Answer) {
+        let answer = match self.result {
+            Ok(order_id) => Answer::Accepted { order_id, request_id: self.report.request_id.clone() },
+            Err(failure) => Answer::Failed(failure),
+        };
+        (self.report, answer)
+    }
+}
+
+impl<T> Call<T> {
+    /// A call that ended before anything was sent.
+    pub(super) fn unsent(api: &'static str, failure: impl Into<Failure>) -> Call<T> {
+        let report =
+            Report { api, request_id: None, http_status: None, duration: Duration::ZERO, server_date: None };
+        Call { report, result: Err(failure.into()) }
+    }
+}
+
+impl NotBuilt {
+    pub(super) fn new(product: Product) -> NotBuilt {
+        NotBuilt { provider: product.provider(), product }
+    }
+
+    /// For a call that was asked of it all the same.
+    pub(super) fn call<T>(self) -> Call<T> {
+        Call::unsent(self.product.as_str(), self)
+    }
+}
+
+impl From<NotBuilt> for Failure {
+    fn from(refusal: NotBuilt) -> Failure {
+        Failure::ours(Class::Rejected, "NotBuilt", refusal.to_string())
+    }
+}
