@@ -4,7 +4,13 @@ pub mod domain;
 
 pub mod clock;
 
+pub mod guard;
+pub mod retry;
 pub mod schedule;
+pub mod verdict;
 
 pub mod cloud;
+pub mod limiter;
 pub mod store;
+
+pub mod engine;

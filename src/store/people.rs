@@ -28,6 +28,14 @@ impl PauseScope {
             PauseScope::Policy(name) => ("policy", Some(name.as_str())),
         }
     }
+
+    /// In words, from the columns of a pause.
+    pub fn describe(scope: &str, name: Option<&str>) -> String {
+        match name {
+            Some(name) => format!("{scope} {name}"),
+            None => "everything".to_owned(),
+        }
+    }
 }
 
 impl std::fmt::Display for PauseScope {

@@ -1,0 +1,176 @@
+//! Calls that only read: a permit, the call, its record, and what it teaches about the cloud's clock.
+
+use std::sync::atomic::Ordering;
+
+use jiff::{SignedDuration, Timestamp};
+use thiserror::Error;
+
+use super::{Account, Engine};
+use crate::cloud::{Api, Call, Cloud, Report};
+use crate::domain::failure::{Class, Failure};
+use crate::domain::money::Fen;
+use crate::domain::observation::Known;
+use crate::domain::order::{ListedOrder, OrderRow, Purchase};
+use crate::domain::product::{Identity, InstanceId, Product, Region};
+use crate::guard::SKEW_MAX;
+use crate::limiter::{Key, Permit};
+use crate::store::{Attempt, Sighting, StoreError};
+
+/// The cloud's own clock has whole seconds; less than this is no news.
+const SKEW_GRAIN: SignedDuration = SignedDuration::from_secs(2);
+/// How long a key is closed after the cloud said that it is too fast.
+pub(super) const THROTTLED_HOLD: std::time::Duration = std::time::Duration::from_secs(1);
+
+#[derive(Debug, Error)]
+pub enum CallError {
+    #[error(transparent)]
+    Cloud(#[from] Failure),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a call was about, for its record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About<'a> {
+    pub region: &'a Region,
+    pub order_row: Option<OrderRow>,
+    pub instances: usize,
+}
+
+impl Engine {
+    pub(super) fn key(&self, account: &Account, api: Api, region: &Region) -> Key {
+        Key { key_id: account.cloud.key_id(), api: api.name, region: region.as_str().to_owned() }
+    }
+
+    pub(super) async fn permit(&self, account: &Account, api: Api, region: &Region) -> Permit {
+        self.limiter.acquire(&self.key(account, api, region), account.rate(api)).await
+    }
+
+    /// Asks for instances and records what was seen; answers what is known then, in the order asked.
+    pub async fn observe(
+        &self,
+        account: &Account,
+        product: Product,
+        region: &Region,
+        ids: &[InstanceId],
+    ) -> Result<Vec<Known>, CallError> {
+        let api = Cloud::observe_api(product).map_err(Failure::from)?;
+        let batch = Cloud::observe_batch_max(product).map_err(Failure::from)?;
+        let mut known = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(batch) {
+            let about = About { region, order_row: None, instances: ids.len() };
+            let permit = self.permit(account, api, region).await;
+            let at = self.now();
+            let call = account.cloud.observe(product, region, ids).await;
+            permit.written();
+            let observations = self.finish_call(account, api, about, at, call).await?;
+            let sightings = observations.into_iter().map(|observation| Sighting {
+                identity: Identity::new(product, region, &observation.instance),
+                observation,
+            });
+            known.extend(self.store.observe(sightings.collect()).await?);
+        }
+        Ok(known)
+    }
+
+    pub(super) async fn price(&self, account: &Account, purchase: &Purchase) -> Result<Fen, CallError> {
+        let api = Cloud::price_api(purchase.product, &purchase.goods).map_err(Failure::from)?;
+        let about = About { region: &purchase.region, order_row: None, instances: 1 };
+        let permit = self.permit(account, api, &purchase.region).await;
+        let at = self.now();
+        let call = account.cloud.price(purchase).await;
+        permit.written();
+        self.finish_call(account, api, about, at, call).await
+    }
+
+    /// Orders of an instance created since `from`.
+    pub(super) async fn list_orders(
+        &self,
+        account: &Account,
+        product: Product,
+        about: About<'_>,
+        instance: &InstanceId,
+        from: Timestamp,
+    ) -> Result<Vec<ListedOrder>, CallError> {
+        let api = Cloud::orders_api(product).map_err(Failure::from)?;
+        let permit = self.permit(account, api, about.region).await;
+        let at = self.now();
+        let call = account.cloud.list_orders(product, about.region, instance, from, at).await;
+        permit.written();
+        self.finish_call(account, api, about, at, call).await
+    }
+
+    async fn finish_call<T>(
+        &self,
+        account: &Account,
+        api: Api,
+        about: About<'_>,
+        at: Timestamp,
+        call: Call<T>,
+    ) -> Result<T, CallError> {
+        self.note_skew(account, &call.report, at);
+        if let Err(failure) = &call.result
+            && failure.class == Class::Throttled
+        {
+            self.limiter.hold(&self.key(account, api, about.region), account.rate(api), THROTTLED_HOLD);
+        }
+        let attempt = attempt(account, about, at, &call.report, call.result.as_ref().err());
+        self.store.record_attempts(vec![attempt]).await?;
+        Ok(call.result?)
+    }
+
+    /// Compares the cloud's `Date` with our clock, and says so when orders start or stop being held for it.
+    pub(super) fn note_skew(&self, account: &Account, report: &Report, sent_at: Timestamp) {
+        let Some(server) = report.server_date else { return };
+        let now = self.now();
+        // The header was written somewhere between sending and now; only what lies outside counts.
+        let skew = if server > now {
+            server.duration_since(now)
+        } else if server < sent_at {
+            server.duration_since(sent_at)
+        } else {
+            SignedDuration::ZERO
+        };
+        let skew = if skew.abs() < SKEW_GRAIN { SignedDuration::ZERO } else { skew };
+        let millis = i64::try_from(skew.as_millis()).unwrap_or(i64::MAX);
+        let before = SignedDuration::from_millis(account.skew_ms.swap(millis, Ordering::Relaxed));
+        if (before.abs() > SKEW_MAX) != (skew.abs() > SKEW_MAX) {
+            let account = &account.name;
+            if skew.abs() > SKEW_MAX {
+                tracing::error!(
+                    event = "clock.skewed", %account, skew_ms = millis,
+                    "this machine's clock is {} s off the cloud's: orders of account {account} are held until it is right",
+                    skew.as_secs().abs()
+                );
+            } else {
+                tracing::info!(
+                    event = "clock.skewed", %account, skew_ms = millis,
+                    "this machine's clock agrees with the cloud's again: account {account} goes on"
+                );
+            }
+        }
+    }
+}
+
+pub(super) fn attempt(
+    account: &Account,
+    about: About<'_>,
+    at: Timestamp,
+    report: &Report,
+    failure: Option<&Failure>,
+) -> Attempt {
+    Attempt {
+        account: account.name.to_string(),
+        api: report.api,
+        region: about.region.to_string(),
+        order_row: about.order_row,
+        run_id: None,
+        instances: about.instances,
+        at_ms: at.as_millisecond(),
+        duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
+        class: failure.map_or("ok", |failure| failure.class.as_str()),
+        code: failure.map(|failure| failure.code.clone()),
+        http_status: report.http_status,
+        request_id: report.request_id.clone(),
+    }
+}

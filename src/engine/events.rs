@@ -1,0 +1,22 @@
+//! One way to log a fact about a job or an order, with the contract's field names.
+
+/// `job_event!(info, "run.skipped", job, { reason = %reason }, "sentence …")`; works for anything with the
+/// fields of a job: policy, revision, account, product, region, instance, run.
+macro_rules! job_event {
+    ($level:ident, $event:literal, $job:expr, { $($fields:tt)* }, $($message:tt)+) => {
+        tracing::$level!(
+            event = $event,
+            policy = %$job.policy,
+            revision = $job.revision,
+            account = %$job.account,
+            provider = %$job.product.provider(),
+            product = %$job.product,
+            region = %$job.region,
+            instance = %$job.instance,
+            run = $job.run.0,
+            $($fields)*
+            $($message)+
+        )
+    };
+}
+pub(super) use job_event;

@@ -1,0 +1,312 @@
+//! A lane: the runs of one account, soonest expiry first, from claim to recorded answer.
+//!
+//! ```text
+//! claim ─► triage: observe in batches, guard ─► skip, wait, fail
+//!              └─► due ─► till: permit ─► look again ─► guard ─► sign ─► intent ─► send ─► record
+//! ```
+//!
+//! Invariant: the till serves one run at a time, so an account has at most one intent that is not yet being
+//! sent. Invariant: no intent waits for a permit.
+
+mod record;
+mod till;
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch as channel;
+use tokio::task::JoinSet;
+
+use super::calls::CallError;
+use super::events::job_event;
+use super::{Account, Engine, Step, repeat};
+use crate::domain::failure::{Class, Failure};
+use crate::domain::product::{InstanceId, Product, Region};
+use crate::domain::run::{Epoch, Hold, Outcome};
+use crate::guard::{self, Decision, Price, Verdict};
+use crate::retry;
+use crate::schedule::Schedule;
+use crate::store::{Claim, Finish, Job, PauseScope, StoreError};
+
+/// Runs claimed at once. A claim without an intent goes back to the queue after a crash, unharmed.
+const CLAIM_BATCH: u32 = 1000;
+/// Below this many in hand more are claimed, so that what became urgent meanwhile gets its turn.
+const CLAIM_BELOW: usize = 500;
+/// Requests under way at once: more would only wait for the pace.
+const SENDS_MAX: usize = 64;
+
+pub struct Lane {
+    engine: Arc<Engine>,
+    account: Arc<Account>,
+    epoch: Epoch,
+    in_hand: BinaryHeap<InHand>,
+    sends: JoinSet<()>,
+}
+
+/// A due run, ordered so that the heap gives the soonest expiry first.
+struct InHand(Claim);
+
+impl InHand {
+    fn rank(&self) -> (Option<Timestamp>, i64) {
+        (self.0.known.expires_at(), self.0.job.run.0)
+    }
+}
+
+impl PartialEq for InHand {
+    fn eq(&self, other: &InHand) -> bool {
+        self.rank() == other.rank()
+    }
+}
+
+impl Eq for InHand {}
+
+impl PartialOrd for InHand {
+    fn partial_cmp(&self, other: &InHand) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for InHand {
+    fn cmp(&self, other: &InHand) -> Ordering {
+        other.rank().cmp(&self.rank())
+    }
+}
+
+impl Lane {
+    pub fn new(engine: Arc<Engine>, account: Arc<Account>) -> Lane {
+        let epoch = engine.epoch();
+        Lane { engine, account, epoch, in_hand: BinaryHeap::new(), sends: JoinSet::new() }
+    }
+
+    /// Until told to stop; then gives back what is in hand and waits for what is being sent.
+    pub async fn run(mut self, stop: channel::Receiver<bool>) {
+        let account = Arc::clone(&self.account);
+        let mut lane = std::pin::pin!(tokio::sync::Mutex::new(&mut self));
+        repeat(stop, &account.wake, "a lane", async || lane.as_mut().lock().await.step().await).await;
+        self.put_down().await;
+    }
+
+    /// One round: claims if there is room, then serves one run at the till.
+    pub async fn step(&mut self) -> Result<Step, StoreError> {
+        while self.sends.try_join_next().is_some() {}
+        if self.epoch != self.engine.epoch() {
+            // Rescue has these runs now.
+            self.in_hand.clear();
+            self.epoch = self.engine.epoch();
+        }
+        let claimed = if self.in_hand.len() < CLAIM_BELOW { self.claim().await? } else { 0 };
+        let Some(InHand(claim)) = self.in_hand.pop() else {
+            return Ok(if claimed > 0 { Step::Worked } else { Step::Idle });
+        };
+        if self.sends.len() >= SENDS_MAX {
+            self.sends.join_next().await;
+        }
+        self.serve(claim).await?;
+        Ok(Step::Worked)
+    }
+
+    /// Waits for all that is being sent to be recorded.
+    pub async fn settle(&mut self) {
+        while self.sends.join_next().await.is_some() {}
+    }
+
+    async fn put_down(mut self) {
+        let claims = self.in_hand.drain().map(|InHand(claim)| claim).collect();
+        if let Err(error) = self.engine.store.release(claims).await {
+            tracing::warn!(event = "database.failed", %error, "claimed runs were not given back; the next start does it");
+        }
+        self.settle().await;
+    }
+
+    async fn claim(&mut self) -> Result<usize, StoreError> {
+        let Account { name, provider, .. } = &*self.account;
+        let claims = self.engine.store.claim(name, *provider, self.epoch, CLAIM_BATCH).await?;
+        let claimed = claims.len();
+        if claimed > 0 {
+            self.triage(claims).await?;
+        }
+        Ok(claimed)
+    }
+
+    /// Ends what is not due, looks at what has to be looked at, keeps what is due in hand.
+    async fn triage(&mut self, claims: Vec<Claim>) -> Result<(), StoreError> {
+        let paused = self.pause_in_force().await?;
+        let mut finished = Vec::new();
+        let mut to_observe: BTreeMap<(Product, Region), Vec<Claim>> = BTreeMap::new();
+        for claim in claims {
+            match self.judge(&claim, Price::NotAsked).decision {
+                Decision::Observe => {
+                    let place = (claim.job.product, claim.job.region.clone());
+                    to_observe.entry(place).or_default().push(claim);
+                }
+                _ => self.sort(claim, &paused, &mut finished),
+            }
+        }
+        for ((product, region), mut claims) in to_observe {
+            match self.observe(product, &region, &mut claims).await {
+                Ok(()) => claims.into_iter().for_each(|claim| self.sort(claim, &paused, &mut finished)),
+                Err(CallError::Cloud(failure)) => {
+                    let note = self.hold_if_refused(&failure).await?;
+                    finished.extend(claims.into_iter().map(|claim| self.unseen(claim, &failure, note)));
+                }
+                Err(CallError::Store(error)) => return Err(error),
+            }
+        }
+        self.engine.store.finish(finished).await
+    }
+
+    /// By its verdict: into the hand, or to its end.
+    fn sort(
+        &mut self,
+        claim: Claim,
+        paused: &Option<(Timestamp, String)>,
+        finished: &mut Vec<(Claim, Finish)>,
+    ) {
+        let verdict = self.judge(&claim, Price::NotAsked);
+        match (&verdict.decision, paused) {
+            (Decision::Order | Decision::AskPrice | Decision::Observe, Some((until, reason))) => {
+                let outcome = Outcome::Wait {
+                    until: *until,
+                    reason: reason.clone(),
+                    hold: Hold::Pause,
+                    failure: None,
+                    counts: false,
+                };
+                finished.push(self.finish(claim, outcome, &verdict));
+            }
+            (Decision::Order | Decision::AskPrice | Decision::Observe, None) => {
+                self.in_hand.push(InHand(claim))
+            }
+            _ => finished.extend(self.end_by(claim, verdict)),
+        }
+    }
+
+    /// The latest of each claim's instance, asked in batches.
+    async fn observe(
+        &self,
+        product: Product,
+        region: &Region,
+        claims: &mut [Claim],
+    ) -> Result<(), CallError> {
+        let ids: Vec<InstanceId> = claims.iter().map(|claim| claim.job.instance.clone()).collect();
+        let known = self.engine.observe(&self.account, product, region, &ids).await?;
+        for (claim, known) in claims.iter_mut().zip(known) {
+            claim.known = known;
+        }
+        Ok(())
+    }
+
+    fn judge(&self, claim: &Claim, price: Price) -> Verdict {
+        let Job { terms, instance, region, due_at, foreign_order_at, schedule, .. } = &claim.job;
+        let now = self.engine.now();
+        let next_firing = Schedule::parse(&schedule.expression, &schedule.zone)
+            .ok()
+            .and_then(|schedule| schedule.next_after(now.max(*due_at)));
+        let needs_price = terms.max_price.is_some() || self.account.needs_price();
+        guard::judge(&guard::Question {
+            account: &self.account.name,
+            provider: self.account.provider,
+            region,
+            instance,
+            terms,
+            known: &claim.known,
+            now,
+            due_at: *due_at,
+            next_firing,
+            foreign_order_at: *foreign_order_at,
+            price: if needs_price { price } else { Price::NotNeeded },
+            skew: self.account.skew(),
+            settle: duration(self.engine.settings.settle),
+            look_again: duration(self.engine.settings.pace.first_delay),
+        })
+    }
+
+    /// The end that a verdict other than to order gives a claim.
+    fn end_by(&self, claim: Claim, verdict: Verdict) -> Option<(Claim, Finish)> {
+        let outcome = match &verdict.decision {
+            Decision::Order | Decision::Observe | Decision::AskPrice => return None,
+            Decision::Skip { reason } => {
+                job_event!(info, "run.skipped", claim.job, { due_at = %claim.job.due_at, },
+                    "{} is skipped: {reason}", claim.job.instance);
+                Outcome::Skipped { reason: reason.clone() }
+            }
+            Decision::Wait { until, reason, failure } => {
+                self.log_wait(&claim, reason, *until, failure.as_ref());
+                let (reason, failure) = (reason.clone(), failure.clone());
+                Outcome::Wait { until: *until, reason, hold: Hold::Backoff, failure, counts: false }
+            }
+            Decision::Fail { reason, failure } => {
+                job_event!(error, "run.failed", claim.job, { class = %failure.class, code = failure.code, },
+                    "{} is not ordered: {reason}", claim.job.instance);
+                Outcome::Failed { reason: reason.clone(), failure: Some(failure.clone()) }
+            }
+        };
+        Some(self.finish(claim, outcome, &verdict))
+    }
+
+    fn finish(&self, claim: Claim, outcome: Outcome, verdict: &Verdict) -> (Claim, Finish) {
+        let verdict = serde_json::to_value(&verdict.tests).ok();
+        (claim, Finish { outcome, verdict, at: self.engine.now() })
+    }
+
+    fn log_wait(&self, claim: &Claim, reason: &str, until: Timestamp, failure: Option<&Failure>) {
+        match failure {
+            Some(failure) => job_event!(error, "run.waiting", claim.job,
+                { class = %failure.class, code = failure.code, next_attempt_at = %until, },
+                "{} waits until {until}: {reason}", claim.job.instance),
+            None => job_event!(warn, "run.waiting", claim.job, { next_attempt_at = %until, },
+                "{} waits until {until}: {reason}", claim.job.instance),
+        }
+    }
+
+    /// A run whose instance could not be looked at: nothing was ordered, so it only waits.
+    fn unseen(&self, claim: Claim, failure: &Failure, held_until: Option<Timestamp>) -> (Claim, Finish) {
+        let pace = self.engine.settings.pace;
+        let delay = match failure.class {
+            Class::Blocked | Class::Rejected => pace.max_delay,
+            _ => retry::jittered(pace.first_delay, 0, pace.max_delay, seed(&claim.job)),
+        };
+        let until = held_until.unwrap_or(self.engine.now() + duration(delay));
+        let reason = format!("the instance could not be looked at: {failure}");
+        match failure.class {
+            Class::Blocked | Class::Rejected | Class::Credential => {
+                self.log_wait(&claim, &reason, until, Some(failure));
+            }
+            _ => job_event!(warn, "run.retry", claim.job,
+                { class = %failure.class, code = failure.code, next_attempt_at = %until, },
+                "{} is tried again at {until}: {reason}", claim.job.instance),
+        }
+        let hold = if held_until.is_some() { Hold::Pause } else { Hold::Backoff };
+        let outcome = Outcome::Wait { until, reason, hold, failure: Some(failure.clone()), counts: false };
+        (claim, Finish { outcome, verdict: None, at: self.engine.now() })
+    }
+
+    /// A pause that reaches the whole account, with how long a run should wait and why.
+    async fn pause_in_force(&self) -> Result<Option<(Timestamp, String)>, StoreError> {
+        let now = self.engine.now();
+        let pauses = self.engine.store.pauses(now).await?;
+        let is_ours = |name: &Option<String>| name.as_deref() == Some(self.account.name.as_str());
+        let found = pauses
+            .into_iter()
+            .filter(|pause| pause.scope == "all" || (pause.scope == "account" && is_ours(&pause.name)))
+            .find(|pause| pause.until.is_none_or(|until| until > now));
+        let longest = now + duration(self.engine.settings.pace.max_delay);
+        Ok(found.map(|pause| {
+            let until = pause.until.unwrap_or(longest).min(longest);
+            let note = pause.note.map(|note| format!(": {note}")).unwrap_or_default();
+            let scope = PauseScope::describe(&pause.scope, pause.name.as_deref());
+            (until, format!("{scope} is paused since {} by {}{note}", pause.since, pause.set_by))
+        }))
+    }
+}
+
+fn duration(duration: std::time::Duration) -> jiff::SignedDuration {
+    jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX)
+}
+
+/// Its own for each run and attempt, the same whenever it is computed again.
+fn seed(job: &Job) -> u64 {
+    job.run.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(job.attempts)
+}

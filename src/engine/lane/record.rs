@@ -1,0 +1,239 @@
+//! Recording the answer of a purchase: what became of the order, of its run and of its account.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::calls::{About, THROTTLED_HOLD, attempt};
+use super::super::events::job_event;
+use super::super::{Account, DATABASE_PAUSE, Engine};
+use super::{Lane, seed};
+use crate::cloud::{self, Api, Call, Cause};
+use crate::domain::failure::{Class, Failure};
+use crate::domain::order::{OrderId, OrderRow, OrderState, UNSENT};
+use crate::guard::Verdict;
+use crate::retry::{self, Blocked, Next};
+use crate::store::{Job, NextForRun, OrderMove, OrderStep, StoreError};
+use crate::verdict;
+
+impl Lane {
+    /// When the cloud refuses the account's key, its calls are held and its secrets read again. Answers until when.
+    pub(super) async fn hold_if_refused(&self, failure: &Failure) -> Result<Option<Timestamp>, StoreError> {
+        if failure.class != Class::Credential {
+            return Ok(None);
+        }
+        let now = self.engine.now();
+        let Next::HoldAccount { kind, at } =
+            retry::after(failure.class, None, 0, self.engine.settings.pace, 0, now)
+        else {
+            return Ok(None);
+        };
+        self.engine.hold_account(&self.account, kind, at, failure).await?;
+        Ok(Some(at))
+    }
+}
+
+impl Engine {
+    /// Never gives up: an answer that is not recorded is an order whose fate only evidence could settle.
+    #[expect(clippy::too_many_arguments, reason = "each is a different fact about one answer")]
+    pub(super) async fn record_answer(
+        &self,
+        account: &Account,
+        api: Api,
+        job: &Job,
+        row: OrderRow,
+        begun: Timestamp,
+        sent_at: Option<Timestamp>,
+        call: Call<Option<OrderId>>,
+        verdict: &Verdict,
+    ) {
+        self.note_skew(account, &call.report, begun);
+        let about = About { region: &job.region, order_row: Some(row), instances: 1 };
+        let record = attempt(account, about, begun, &call.report, call.result.as_ref().err());
+        let step = match &call.result {
+            Ok(order_id) => self.placed(order_id.clone(), call.report.request_id.clone()),
+            Err(failure) => self.after_failure(account, api, job, failure).await,
+        };
+        let order_move = OrderMove {
+            row,
+            run: job.run,
+            at: self.now(),
+            sent_at: sent_at.or_else(|| call.result.is_ok().then_some(begun)),
+            step,
+            look: None,
+            amount: None,
+        };
+        log_answer(job, row, &order_move.step, &call, verdict);
+        loop {
+            let written = self.store.record_attempts(vec![record.clone()]).await;
+            let moved = self.store.move_order(order_move.clone()).await;
+            match written.and(moved) {
+                Ok(_) | Err(StoreError::Stopped) => break,
+                Err(error) => {
+                    tracing::error!(
+                        event = "database.failed", order_row = row.0, %error,
+                        "the answer to order row {row} could not be recorded, trying again"
+                    );
+                    tokio::time::sleep(DATABASE_PAUSE).await;
+                }
+            }
+        }
+        if call.result.is_ok() {
+            self.free_account(account).await;
+        }
+        account.wake.notify_one();
+    }
+
+    fn placed(&self, order_id: Option<OrderId>, request_id: Option<String>) -> OrderStep {
+        OrderStep::Placed { order_id, request_id, next_look_at: self.first_look() }
+    }
+
+    fn first_look(&self) -> Timestamp {
+        let soon = verdict::next_look_in(OrderState::Placed, SignedDuration::ZERO, self.settings.settle);
+        self.now() + SignedDuration::try_from(soon).unwrap_or_default()
+    }
+
+    async fn after_failure(&self, account: &Account, api: Api, job: &Job, failure: &Failure) -> OrderStep {
+        let blocked = match cloud::cause(account.provider, &failure.code) {
+            Some(Cause::Balance) => Some(Blocked::Balance),
+            _ => Some(Blocked::Other),
+        };
+        if failure.class == Class::Throttled {
+            self.limiter.hold(&self.key(account, api, &job.region), account.rate(api), THROTTLED_HOLD);
+        }
+        let next =
+            retry::after(failure.class, blocked, job.attempts, self.settings.pace, seed(job), self.now());
+        let reason = format!("its order was refused: {failure}");
+        let refused = |next| OrderStep::Refused { failure: as_recorded(failure), next };
+        match next {
+            Next::Again { at, counts, exhausted } => {
+                if exhausted {
+                    job_event!(error, "run.retry", job, { class = %failure.class, code = failure.code, next_attempt_at = %at, },
+                        "{} was refused {} times and is tried again only seldom now: {failure}",
+                        job.instance, job.attempts + 1);
+                }
+                refused(NextForRun::Wait { until: at, reason, counts })
+            }
+            Next::HoldAccount { kind, at } => {
+                if let Err(error) = self.hold_account(account, kind, at, failure).await {
+                    tracing::error!(event = "database.failed", account = %account.name, %error, "the account could not be held");
+                }
+                refused(NextForRun::Wait { until: at, reason, counts: false })
+            }
+            Next::Fail => refused(NextForRun::Fail { reason }),
+            Next::Reconcile => {
+                OrderStep::Unknown { failure: failure.clone(), next_look_at: self.first_look() }
+            }
+        }
+    }
+
+    /// Holds an account's orders and, for a refused key, reads its secrets again.
+    pub(super) async fn hold_account(
+        &self,
+        account: &Account,
+        kind: &'static str,
+        until: Timestamp,
+        failure: &Failure,
+    ) -> Result<(), StoreError> {
+        let note = failure.to_string();
+        let is_new = self.store.hold_account(&account.name, kind, until, &note, self.now()).await?;
+        account.is_held.store(true, Ordering::SeqCst);
+        if is_new {
+            let todo = match kind {
+                "balance" => "top it up; orders go on by themselves",
+                _ => "correct its secrets; they are read again at each test",
+            };
+            tracing::error!(
+                event = "account.paused", account = %account.name, class = %failure.class, code = failure.code,
+                next_attempt_at = %until,
+                "account {} is paused, the next test is at {until}: {failure}; {todo}", account.name
+            );
+        }
+        if kind == "credential" {
+            match (account.reread)() {
+                Ok(credentials) => account.cloud.replace_credentials(credentials),
+                Err(error) => tracing::error!(
+                    event = "account.paused", account = %account.name,
+                    "the secrets of account {} could not be read again: {error}", account.name
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    /// An order went through: what held the account is over.
+    async fn free_account(&self, account: &Account) {
+        if !account.is_held.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        match self.store.release_account(&account.name, self.now()).await {
+            Ok(0) => {}
+            Ok(_) => tracing::info!(
+                event = "account.resumed", account = %account.name,
+                "account {} is resumed: an order went through", account.name
+            ),
+            Err(error) => {
+                account.is_held.store(true, Ordering::SeqCst);
+                tracing::error!(event = "database.failed", account = %account.name, %error, "the account's pause could not be lifted");
+            }
+        }
+    }
+}
+
+/// An order that never left carries our own code; what stood in its way is in the message.
+fn as_recorded(failure: &Failure) -> Failure {
+    if failure.class != Class::Unsent {
+        return failure.clone();
+    }
+    Failure {
+        code: UNSENT.to_owned(),
+        message: format!("{}: {}", failure.code, failure.message),
+        ..failure.clone()
+    }
+}
+
+fn log_answer(job: &Job, row: OrderRow, step: &OrderStep, call: &Call<Option<OrderId>>, _verdict: &Verdict) {
+    let duration_ms =
+        u64::try_from(call.report.duration.min(Duration::from_secs(3600)).as_millis()).unwrap_or(0);
+    let request_id = call.report.request_id.as_deref();
+    match step {
+        OrderStep::Placed { order_id, .. } => {
+            let id = order_id.as_ref().map_or("without a number", |id| id.0.as_str());
+            job_event!(info, "order.placed", job, { order_row = row.0, order_id = id, request_id, duration_ms, },
+                "order {id} for {} is placed", job.instance);
+        }
+        OrderStep::Unknown { failure, .. } => {
+            job_event!(warn, "order.unknown", job,
+                { order_row = row.0, request_id, duration_ms, class = %failure.class, code = failure.code, },
+                "nobody can say whether {} was ordered: {failure}; looking for what became of it", job.instance);
+        }
+        OrderStep::Refused { failure, next } => log_refused(job, row, failure, next, duration_ms),
+        OrderStep::Confirmed { .. } | OrderStep::Watch { .. } => {}
+    }
+}
+
+fn log_refused(job: &Job, row: OrderRow, failure: &Failure, next: &NextForRun, duration_ms: u64) {
+    let (class, code) = (failure.class, failure.code.as_str());
+    let request_id = failure.request_id.as_deref();
+    match next {
+        NextForRun::Fail { .. } => {
+            job_event!(error, "order.refused", job, { order_row = row.0, request_id, duration_ms, class = %class, code, },
+                "the order for {} was refused: {failure}", job.instance);
+            job_event!(error, "run.failed", job, { order_row = row.0, class = %class, code, },
+                "{} is not renewed: {failure}", job.instance);
+        }
+        NextForRun::Wait { until, .. } => {
+            job_event!(warn, "order.refused", job, { order_row = row.0, request_id, duration_ms, class = %class, code, },
+                "the order for {} was refused for now: {failure}", job.instance);
+            if class == Class::Blocked {
+                job_event!(error, "run.waiting", job, { order_row = row.0, class = %class, code, next_attempt_at = %until, },
+                    "{} waits until {until} for something outside to change: {failure}", job.instance);
+            } else {
+                job_event!(warn, "run.retry", job, { order_row = row.0, class = %class, code, next_attempt_at = %until, },
+                    "{} is tried again at {until}", job.instance);
+            }
+        }
+        NextForRun::Queue { .. } => {}
+    }
+}

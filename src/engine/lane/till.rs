@@ -1,0 +1,304 @@
+//! The till: one due run at a time, with the permit in hand before anything is committed.
+
+use std::sync::{Arc, OnceLock};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::calls::CallError;
+use super::super::events::job_event;
+use super::{InHand, Lane, duration, seed};
+use crate::cloud::{Cloud, SignedPurchase};
+use crate::domain::failure::{Class, Failure};
+use crate::domain::money::Fen;
+use crate::domain::order::{Committed, Cycle, Goods, Purchase};
+use crate::domain::policy::Action;
+use crate::domain::run::{Hold, Outcome};
+use crate::guard::{Decision, Price, Verdict};
+use crate::limiter::Permit;
+use crate::retry;
+use crate::store::{Claim, Finish, Intent, Job, StoreError, Withheld};
+
+/// Others of the same region that are looked at together with the one at the till.
+const LOOK_ALONG: usize = 500;
+/// A run held by an order under test, or by a budget, looks again no sooner than this.
+const SOON: SignedDuration = SignedDuration::from_secs(5);
+
+impl Lane {
+    /// Takes one due run through permit, look, guard, intent and send.
+    pub(super) async fn serve(&mut self, mut claim: Claim) -> Result<(), StoreError> {
+        let Some(purchase) = purchase(&claim.job) else {
+            return self.give_up(claim, Price::NotNeeded).await;
+        };
+        let api = match Cloud::purchase_api(purchase.product, &purchase.goods) {
+            Ok(api) => api,
+            Err(not_built) => return self.refuse(claim, not_built.into()).await,
+        };
+        let permit = self.engine.permit(&self.account, api, &purchase.region).await;
+        let mut price = Price::NotAsked;
+        loop {
+            let verdict = self.judge(&claim, price.clone());
+            match verdict.decision {
+                Decision::Observe => {
+                    if let Err(error) = self.look(&mut claim).await {
+                        return self.not_seen(claim, error).await;
+                    }
+                }
+                Decision::AskPrice => price = self.ask_price(&purchase).await?,
+                Decision::Order => return self.order(claim, purchase, &price, verdict, permit).await,
+                _ => return self.give_up(claim, price).await,
+            }
+        }
+    }
+
+    async fn give_up(&mut self, claim: Claim, price: Price) -> Result<(), StoreError> {
+        let verdict = self.judge(&claim, price);
+        match self.end_by(claim, verdict) {
+            Some(finished) => self.engine.store.finish(vec![finished]).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn refuse(&mut self, claim: Claim, failure: Failure) -> Result<(), StoreError> {
+        job_event!(error, "run.failed", claim.job, { class = %failure.class, code = failure.code, },
+            "{} is not ordered: {}", claim.job.instance, failure.message);
+        let outcome = Outcome::Failed { reason: failure.message.clone(), failure: Some(failure) };
+        self.engine
+            .store
+            .finish(vec![(claim, Finish { outcome, verdict: None, at: self.engine.now() })])
+            .await
+    }
+
+    async fn not_seen(&mut self, claim: Claim, error: CallError) -> Result<(), StoreError> {
+        match error {
+            CallError::Store(error) => Err(error),
+            CallError::Cloud(failure) => {
+                let held_until = self.hold_if_refused(&failure).await?;
+                let finished = self.unseen(claim, &failure, held_until);
+                self.engine.store.finish(vec![finished]).await
+            }
+        }
+    }
+
+    /// A fresh look at the one at the till, and in the same call at those of its region that come next.
+    async fn look(&mut self, claim: &mut Claim) -> Result<(), CallError> {
+        let mut along = Vec::new();
+        let mut rest = Vec::new();
+        while let Some(InHand(next)) = self.in_hand.pop() {
+            let is_near = next.job.product == claim.job.product && next.job.region == claim.job.region;
+            if is_near && along.len() < LOOK_ALONG {
+                along.push(next);
+            } else {
+                rest.push(next);
+            }
+        }
+        let ids = std::iter::once(&*claim).chain(&along).map(|claim| claim.job.instance.clone());
+        let ids: Vec<_> = ids.collect();
+        let seen = self.engine.observe(&self.account, claim.job.product, &claim.job.region, &ids).await;
+        if let Ok(known) = &seen {
+            for (claim, known) in std::iter::once(claim).chain(&mut along).zip(known) {
+                claim.known = known.clone();
+            }
+        }
+        self.in_hand.extend(along.into_iter().chain(rest).map(InHand));
+        seen.map(drop)
+    }
+
+    async fn ask_price(&self, purchase: &Purchase) -> Result<Price, StoreError> {
+        match self.engine.price(&self.account, purchase).await {
+            Ok(price) => Ok(Price::Known(price)),
+            Err(CallError::Cloud(failure)) => Ok(Price::Unreadable(failure)),
+            Err(CallError::Store(error)) => Err(error),
+        }
+    }
+
+    /// Signs, commits the intent, and only with its row sends.
+    async fn order(
+        &mut self,
+        claim: Claim,
+        purchase: Purchase,
+        price: &Price,
+        verdict: Verdict,
+        permit: Permit,
+    ) -> Result<(), StoreError> {
+        let signed = match self.account.cloud.sign_purchase(&purchase) {
+            Ok(signed) => signed,
+            Err(failure) => return self.refuse(claim, failure).await,
+        };
+        let intent = self.intent(&claim, &purchase, price);
+        let amount = intent.amount;
+        match self.engine.store.intend(&claim, intent).await? {
+            Ok(committed) => {
+                job_event!(info, "order.intended", claim.job, {
+                    order_row = committed.row().0, attempt = claim.job.attempts + 1,
+                    price_cny = amount.map(|fen| fen.to_string()), expiry_before = claim.known.expires_at().map(|at| at.to_string()),
+                }, "ordering {} of {}", goods_words(&purchase), purchase.instance);
+                self.dispatch(claim, committed, signed, permit, verdict);
+                Ok(())
+            }
+            Err(withheld) => self.withhold(claim, withheld, verdict).await,
+        }
+    }
+
+    fn intent(&self, claim: &Claim, purchase: &Purchase, price: &Price) -> Intent {
+        let now = self.engine.now();
+        let observed_at = claim.known.observation.as_ref().map_or(Timestamp::MIN, |seen| seen.observed_at);
+        Intent {
+            cycle: claim.job.terms.action.is_every_fire().then_some(Cycle::Due(claim.job.due_at)),
+            months: match purchase.goods {
+                Goods::Renewal(renew) => Some(renew.months),
+                Goods::Upgrade(_) => None,
+            },
+            amount: match price {
+                Price::Known(fen) => Some(*fen),
+                _ => None::<Fen>,
+            },
+            client_token: None,
+            expiry_before: claim.known.expires_at(),
+            observed_at,
+            budget: self.engine.budget(&self.account, now),
+            at: now,
+        }
+    }
+
+    /// The request goes its own way; the till is free as soon as it is written.
+    fn dispatch(
+        &mut self,
+        claim: Claim,
+        committed: Committed,
+        signed: SignedPurchase,
+        permit: Permit,
+        verdict: Verdict,
+    ) {
+        let (engine, account) = (Arc::clone(&self.engine), Arc::clone(&self.account));
+        let row = committed.row();
+        self.sends.spawn(async move {
+            let sent_at = Arc::new(OnceLock::new());
+            let note = Arc::clone(&sent_at);
+            let clock = Arc::clone(&engine.clock);
+            let begun = engine.now();
+            let api = signed.api();
+            let call = account.cloud.send(committed, signed, move || {
+                let _ = note.set(clock.now());
+                permit.written();
+            });
+            let call = call.await;
+            let sent_at = sent_at.get().copied();
+            engine.record_answer(&account, api, &claim.job, row, begun, sent_at, call, &verdict).await;
+        });
+    }
+
+    /// The INSERT's conditions did not hold: nothing was sent.
+    async fn withhold(
+        &mut self,
+        claim: Claim,
+        withheld: Withheld,
+        verdict: Verdict,
+    ) -> Result<(), StoreError> {
+        let now = self.engine.now();
+        let longest = now + duration(self.engine.settings.pace.max_delay);
+        let budget = self.engine.budget(&self.account, now);
+        let wait = |until: Timestamp, reason: String, hold, code: Option<&str>| Outcome::Wait {
+            until,
+            failure: code.map(|code| Failure::ours(Class::Blocked, code, &reason)),
+            reason,
+            hold,
+            counts: false,
+        };
+        let next_day = (budget.day_start + SignedDuration::from_hours(24)).clamp(now + SOON, longest);
+        let outcome = match withheld {
+            Withheld::Stale => return Ok(()),
+            Withheld::Superseded => return self.engine.store.release(vec![claim]).await,
+            Withheld::Paused { until, note } => {
+                let until = until.unwrap_or(longest).clamp(now + SOON, longest);
+                wait(until, format!("orders are paused: {note}"), Hold::Pause, None)
+            }
+            Withheld::OpenOrder { row, same_cycle: true } => Outcome::Skipped {
+                reason: format!("order row {row} of this very cycle is already under way"),
+            },
+            Withheld::OpenOrder { row, same_cycle: false } => {
+                let until = now
+                    + duration(retry::jittered(
+                        self.engine.settings.pace.first_delay,
+                        2,
+                        self.engine.settings.pace.max_delay,
+                        seed(&claim.job),
+                    ));
+                wait(
+                    until,
+                    format!("order row {row} on the same instance is still open"),
+                    Hold::OpenOrder,
+                    None,
+                )
+            }
+            Withheld::CyclePaid { row } => {
+                let reason = format!(
+                    "order row {row} already paid for this term, and the instance is due all the same: \
+                     look at that order in the console before paying again"
+                );
+                Outcome::Failed { failure: Some(Failure::ours(Class::Blocked, "CyclePaid", &reason)), reason }
+            }
+            Withheld::OrdersPerDay { limit } => wait(
+                next_day,
+                format!(
+                    "the account's budget of {limit} orders a day is used up: raise orders_per_day, or wait"
+                ),
+                Hold::Backoff,
+                Some("OrdersPerDay"),
+            ),
+            Withheld::MoneyPerDay => wait(
+                next_day,
+                "the account's cny_per_day would be exceeded: raise it, or wait".to_owned(),
+                Hold::Backoff,
+                Some("CnyPerDay"),
+            ),
+            Withheld::MoneyPerMonth => wait(
+                next_day,
+                "the account's cny_per_month would be exceeded: raise it, or wait".to_owned(),
+                Hold::Backoff,
+                Some("CnyPerMonth"),
+            ),
+            Withheld::PriceUnknown => wait(
+                longest,
+                "a money budget is set and the price is not known".to_owned(),
+                Hold::Backoff,
+                Some("PriceUnknown"),
+            ),
+        };
+        self.log_outcome(&claim, &outcome);
+        let finished = self.finish(claim, outcome, &verdict);
+        self.engine.store.finish(vec![finished]).await
+    }
+
+    fn log_outcome(&self, claim: &Claim, outcome: &Outcome) {
+        let job: &Job = &claim.job;
+        match outcome {
+            Outcome::Skipped { reason } => {
+                job_event!(info, "run.skipped", job, { due_at = %job.due_at, }, "{} is skipped: {reason}", job.instance);
+            }
+            Outcome::Failed { reason, failure } => {
+                let code = failure.as_ref().map(|failure| failure.code.as_str());
+                job_event!(error, "run.failed", job, { code, }, "{} is not ordered: {reason}", job.instance);
+            }
+            Outcome::Wait { until, reason, failure, .. } => {
+                self.log_wait(claim, reason, *until, failure.as_ref())
+            }
+        }
+    }
+}
+
+/// What the policy's terms buy for the job; None for what this version cannot order.
+fn purchase(job: &Job) -> Option<Purchase> {
+    let goods = match &job.terms.action {
+        Action::Renew(renew) => Goods::Renewal(*renew),
+        Action::Upgrade(_) => return None,
+    };
+    Some(Purchase { product: job.product, region: job.region.clone(), instance: job.instance.clone(), goods })
+}
+
+fn goods_words(purchase: &Purchase) -> String {
+    match purchase.goods {
+        Goods::Renewal(renew) if renew.months == 1 => "1 month".to_owned(),
+        Goods::Renewal(renew) => format!("{} months", renew.months),
+        Goods::Upgrade(_) => "an upgrade".to_owned(),
+    }
+}

@@ -1,0 +1,207 @@
+//! The work: the only place where store and cloud meet.
+//!
+//! ```text
+//! ticker ── firings ──► runs(queued) ──claim──► lane: permit, observe, guard, intent, send, record
+//!                           ▲                                        │
+//!                           └────── reconcile: look, verdict ◄── placed, unknown
+//! ```
+//!
+//! Each part is a struct with a `step` that does one round and says what it did, and a loop that only loops.
+//! Invariant: no part sleeps inside a step for anything but a permit or a call's answer.
+
+mod calls;
+mod events;
+mod lane;
+mod reconcile;
+mod rescue;
+mod ticker;
+mod watch;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Notify, watch as channel};
+
+pub use calls::CallError;
+pub use lane::Lane;
+pub use reconcile::Reconcile;
+pub use rescue::Leap;
+pub use ticker::Ticker;
+pub use watch::Watch;
+
+use crate::clock::Clock;
+use crate::cloud::{Api, Cloud, Credentials};
+use crate::domain::money::Fen;
+use crate::domain::product::{AccountName, Provider};
+use crate::domain::run::Epoch;
+use crate::limiter::Limiter;
+use crate::retry::Pace;
+use crate::store::{Budget, Store};
+
+/// Everything the parts share.
+pub struct Engine {
+    pub store: Store,
+    pub clock: Arc<dyn Clock>,
+    limiter: Limiter,
+    accounts: BTreeMap<AccountName, Arc<Account>>,
+    settings: Settings,
+    epoch: AtomicI64,
+    /// When this epoch began: instants before it were missed, later ones are at worst late.
+    began_ms: AtomicI64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub pace: Pace,
+    /// How long an unknown outcome is watched before it may be called not ordered.
+    pub settle: Duration,
+    /// The zone of budget days.
+    pub zone: TimeZone,
+}
+
+/// One account: its cloud, its pace, its money.
+pub struct Account {
+    pub name: AccountName,
+    pub provider: Provider,
+    pub cloud: Cloud,
+    /// Requests per second by API name; absent: a share of the documented limit.
+    pub rates: HashMap<String, f64>,
+    pub limits: Limits,
+    /// Reads the account's secrets again, after the cloud has refused them.
+    pub reread: Box<dyn Fn() -> Result<Credentials, String> + Send + Sync>,
+    skew_ms: AtomicI64,
+    is_held: AtomicBool,
+    wake: Notify,
+}
+
+/// `[account.NAME.budget]`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    pub orders_per_day: Option<u32>,
+    pub per_day: Option<Fen>,
+    pub per_month: Option<Fen>,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Worked,
+    Idle,
+}
+
+/// Of the documented limit, what an account uses unless told otherwise.
+const SHARE_OF_LIMIT: f64 = 0.9;
+/// After a failure of the database, before the same is tried again.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+/// A loop with nothing to do looks again this often, should a wake-up be lost.
+const IDLE_LOOK: Duration = Duration::from_secs(5);
+
+impl Account {
+    pub fn new(
+        name: AccountName,
+        provider: Provider,
+        cloud: Cloud,
+        rates: HashMap<String, f64>,
+        limits: Limits,
+        reread: Box<dyn Fn() -> Result<Credentials, String> + Send + Sync>,
+    ) -> Account {
+        Account {
+            name,
+            provider,
+            cloud,
+            rates,
+            limits,
+            reread,
+            skew_ms: AtomicI64::new(0),
+            is_held: AtomicBool::new(true),
+            wake: Notify::new(),
+        }
+    }
+
+    fn rate(&self, api: Api) -> f64 {
+        self.rates.get(api.name).copied().unwrap_or(f64::from(api.documented_per_second) * SHARE_OF_LIMIT)
+    }
+
+    /// The cloud's clock less ours, as last seen.
+    fn skew(&self) -> SignedDuration {
+        SignedDuration::from_millis(self.skew_ms.load(Ordering::Relaxed))
+    }
+
+    fn needs_price(&self) -> bool {
+        self.limits.per_day.is_some() || self.limits.per_month.is_some()
+    }
+}
+
+impl Engine {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, accounts: Vec<Account>, settings: Settings) -> Engine {
+        let accounts =
+            accounts.into_iter().map(|account| (account.name.clone(), Arc::new(account))).collect();
+        let limiter = Limiter::new(Arc::clone(&clock));
+        Engine {
+            store,
+            clock,
+            limiter,
+            accounts,
+            settings,
+            epoch: AtomicI64::new(0),
+            began_ms: AtomicI64::new(0),
+        }
+    }
+
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.accounts.values()
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::SeqCst))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn wake_all(&self) {
+        for account in self.accounts.values() {
+            account.wake.notify_one();
+        }
+    }
+
+    fn budget(&self, account: &Account, now: Timestamp) -> Budget {
+        let today = now.to_zoned(self.settings.zone.clone());
+        let day_start = today.start_of_day().map_or(now, |start| start.timestamp());
+        let month = today.first_of_month().and_then(|first| first.start_of_day());
+        Budget {
+            orders_per_day: account.limits.orders_per_day,
+            per_day: account.limits.per_day,
+            per_month: account.limits.per_month,
+            day_start,
+            month_start: month.map_or(day_start, |start| start.timestamp()),
+        }
+    }
+}
+
+/// Runs a part's steps until told to stop; waits for its wake-up when there is nothing to do.
+async fn repeat<F>(mut stop: channel::Receiver<bool>, wake: &Notify, what: &str, mut step: F)
+where
+    F: AsyncFnMut() -> Result<Step, crate::store::StoreError>,
+{
+    while !*stop.borrow() {
+        let pause = match step().await {
+            Ok(Step::Worked) => continue,
+            Ok(Step::Idle) => IDLE_LOOK,
+            Err(error) => {
+                tracing::error!(event = "database.failed", %error, "{what} could not use the database, trying again");
+                DATABASE_PAUSE
+            }
+        };
+        tokio::select! {
+            _ = stop.changed() => {}
+            () = wake.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

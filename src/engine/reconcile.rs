@@ -1,0 +1,290 @@
+//! Open orders followed to their end: looks at the instance and at the cloud's order list, and the verdict.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Notify, watch as channel};
+
+use super::calls::{About, CallError};
+use super::events::job_event;
+use super::{Account, Engine, Step, repeat};
+use crate::cloud::{self, Cause};
+use crate::domain::failure::{Class, Failure};
+use crate::domain::observation::{Known, Presence};
+use crate::domain::order::{ListedOrder, NOT_ORDERED, OrderState, REFUNDED, Standing};
+use crate::domain::product::{InstanceId, Product, Region};
+use crate::store::{Look, NextForRun, OpenOrder, OrderMove, OrderStep, StoreError};
+use crate::verdict::{self, Evidence, ExpirySeen, ListSeen, Verdict};
+
+/// Open orders looked at in one round.
+const ROUND: u32 = 200;
+/// The order list is read from this long before the intent: a list read in a wrong zone is off by hours, and an
+/// order that could be ours must never be overlooked.
+const LIST_MARGIN: SignedDuration = SignedDuration::from_hours(24);
+
+pub struct Reconcile {
+    engine: Arc<Engine>,
+    account: Arc<Account>,
+}
+
+impl Reconcile {
+    pub fn new(engine: Arc<Engine>, account: Arc<Account>) -> Reconcile {
+        Reconcile { engine, account }
+    }
+
+    pub async fn run(self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
+        repeat(stop, &tick, "reconcile", async || self.step().await).await;
+    }
+
+    /// One round over the open orders whose next look is due.
+    pub async fn step(&self) -> Result<Step, StoreError> {
+        let (engine, account) = (&self.engine, &self.account);
+        let now = engine.now();
+        let open = engine
+            .store
+            .orders_to_look_at(&account.name, account.provider, engine.epoch(), now, ROUND)
+            .await?;
+        if open.is_empty() {
+            return Ok(Step::Idle);
+        }
+        let mut places: BTreeMap<(Product, Region), Vec<OpenOrder>> = BTreeMap::new();
+        for order in open {
+            places.entry((order.product, order.region.clone())).or_default().push(order);
+        }
+        for ((product, region), orders) in places {
+            self.look_at(product, &region, orders).await?;
+        }
+        Ok(Step::Worked)
+    }
+
+    async fn look_at(
+        &self,
+        product: Product,
+        region: &Region,
+        orders: Vec<OpenOrder>,
+    ) -> Result<(), StoreError> {
+        let ids: Vec<InstanceId> = orders.iter().map(|order| order.instance.clone()).collect();
+        let seen = match self.engine.observe(&self.account, product, region, &ids).await {
+            Ok(known) => known.iter().map(expiry_seen).collect(),
+            Err(CallError::Cloud(failure)) => {
+                vec![ExpirySeen::Unread { why: failure.to_string() }; orders.len()]
+            }
+            Err(CallError::Store(error)) => return Err(error),
+        };
+        for (order, expiry) in orders.iter().zip(seen) {
+            let list = self.list_seen(order, &expiry).await?;
+            self.settle(order, Evidence { expiry, list }).await?;
+        }
+        Ok(())
+    }
+
+    /// The list is asked for when something depends on it: an unknown order, or a placed one that takes long.
+    async fn list_seen(&self, order: &OpenOrder, expiry: &ExpirySeen) -> Result<ListSeen, StoreError> {
+        let engine = &self.engine;
+        let overdue = engine.now().duration_since(order.intended_at) >= settle(engine);
+        let wants_number = order.order_id.is_none() && matches!(expiry, ExpirySeen::At(_));
+        if order.state == OrderState::Placed && !overdue && !wants_number {
+            return Ok(ListSeen::NotAsked);
+        }
+        let about = About { region: &order.region, order_row: Some(order.row), instances: 1 };
+        let from = order.intended_at - LIST_MARGIN;
+        let listed = engine.list_orders(&self.account, order.product, about, &order.instance, from).await;
+        match listed {
+            Ok(listed) => self.ours(order, listed, from).await,
+            Err(CallError::Cloud(failure)) => Ok(self.not_read(&failure)),
+            Err(CallError::Store(error)) => Err(error),
+        }
+    }
+
+    fn not_read(&self, failure: &Failure) -> ListSeen {
+        let why = failure.to_string();
+        let cause = cloud::cause(self.account.provider, &failure.code);
+        if cause == Some(Cause::Rights) { ListSeen::Forbidden { why } } else { ListSeen::Unread { why } }
+    }
+
+    /// The listed order that is this one: by its number if it has one, else one that no other row of ours has.
+    async fn ours(
+        &self,
+        order: &OpenOrder,
+        listed: Vec<ListedOrder>,
+        from: Timestamp,
+    ) -> Result<ListSeen, StoreError> {
+        if let Some(id) = &order.order_id {
+            let found = listed.into_iter().find(|listed| listed.order_id == *id);
+            return Ok(found.map_or(ListSeen::Nothing, ListSeen::Ours));
+        }
+        let numbers: Vec<_> = listed.iter().map(|listed| &listed.order_id).collect();
+        let taken = self.engine.store.known_order_ids(&numbers, order.row).await?;
+        let mut candidates: Vec<ListedOrder> = listed
+            .into_iter()
+            .filter(|listed| listed.is_renewal && !taken.contains(&listed.order_id))
+            .filter(|listed| listed.months.is_none() || listed.months == order.months)
+            .filter(|listed| listed.created_at.is_none_or(|at| at >= from))
+            // A void order may be a person's, made and closed before ours was on its way.
+            .filter(|listed| listed.standing != Standing::Void)
+            .collect();
+        candidates.sort_by_key(|listed| (listed.standing == Standing::Standing, listed.created_at));
+        Ok(candidates.pop().map_or(ListSeen::Nothing, ListSeen::Ours))
+    }
+
+    /// Adds the look to those before it, judges, and records both.
+    async fn settle(&self, order: &OpenOrder, evidence: Evidence) -> Result<(), StoreError> {
+        let engine = &self.engine;
+        let (now, monotonic) = (engine.now(), engine.clock.monotonic());
+        let age = now.duration_since(order.intended_at);
+        let question = verdict::Question {
+            state: order.state,
+            order_id: order.order_id.as_ref(),
+            months: order.months.unwrap_or(1),
+            expiry_before: order.expiry_before,
+            on_unknown: order.terms.unknown,
+            settle: engine.settings.settle,
+            age,
+        };
+        let mut looks = earlier_looks(order);
+        let as_json = serde_json::to_value(&evidence).unwrap_or_default();
+        looks.push((monotonic, evidence));
+        let verdict = verdict::judge(&question, &looks);
+        let next_look = now + signed(verdict::next_look_in(order.state, age, engine.settings.settle));
+        let (step, amount) = step_for(order, &verdict, next_look);
+        let look = Look {
+            at_ms: now.as_millisecond(),
+            monotonic_ms: u64::try_from(monotonic.as_millis()).unwrap_or(u64::MAX),
+            epoch: engine.epoch().0,
+            evidence: as_json,
+            finding: finding(&verdict),
+        };
+        let order_move = OrderMove {
+            row: order.row,
+            run: order.run,
+            at: now,
+            sent_at: None,
+            step,
+            look: Some(look),
+            amount,
+        };
+        if engine.store.move_order(order_move).await? {
+            log_verdict(order, &verdict);
+            self.account.wake.notify_one();
+        }
+        Ok(())
+    }
+}
+
+fn expiry_seen(known: &Known) -> ExpirySeen {
+    match known.observation.as_ref().map(|seen| &seen.presence) {
+        Some(Presence::Visible(facts)) => facts.expires_at.map_or(ExpirySeen::Absent, ExpirySeen::At),
+        _ => ExpirySeen::Absent,
+    }
+}
+
+/// Looks that an older version wrote and this one cannot read do not count.
+fn earlier_looks(order: &OpenOrder) -> Vec<(Duration, Evidence)> {
+    let read = |(at, evidence): &(u64, serde_json::Value)| {
+        let evidence = serde_json::from_value(evidence.clone()).ok()?;
+        Some((Duration::from_millis(*at), evidence))
+    };
+    order.looks.iter().filter_map(read).collect()
+}
+
+fn settle(engine: &Engine) -> SignedDuration {
+    signed(engine.settings.settle)
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+fn step_for(
+    order: &OpenOrder,
+    verdict: &Verdict,
+    next_look_at: Timestamp,
+) -> (OrderStep, Option<crate::domain::money::Fen>) {
+    let queue = |reason: &str| NextForRun::Queue { reason: reason.to_owned() };
+    match verdict {
+        Verdict::Confirmed { order_id, expiry_after, amount } => {
+            let reason = match expiry_after {
+                Some(after) => format!("renewed: it now expires at {after}"),
+                None => "renewed".to_owned(),
+            };
+            (
+                OrderStep::Confirmed { order_id: order_id.clone(), expiry_after: *expiry_after, reason },
+                *amount,
+            )
+        }
+        Verdict::Placed { order_id, amount } => {
+            let request_id = None;
+            (OrderStep::Placed { order_id: Some(order_id.clone()), request_id, next_look_at }, *amount)
+        }
+        Verdict::NotOrdered { why } => {
+            let failure = Failure::ours(Class::Unknown, NOT_ORDERED, why);
+            (OrderStep::Refused { failure, next: queue("its order did not happen: judged anew") }, None)
+        }
+        Verdict::Void { order_id } => {
+            let reason = format!("order {order_id} was refunded or closed: somebody decided so");
+            let failure = Failure::ours(Class::Rejected, REFUNDED, &reason);
+            (OrderStep::Refused { failure, next: NextForRun::Fail { reason } }, None)
+        }
+        Verdict::RenewedElsewhere { expiry } => {
+            let why = format!("the expiry moved to {expiry} and no order of ours did it");
+            let failure = Failure::ours(Class::Unknown, "RenewedElsewhere", why);
+            (OrderStep::Refused { failure, next: queue("renewed elsewhere: judged anew") }, None)
+        }
+        Verdict::KeepWatching { .. } => (OrderStep::Watch { next_look_at, asked: false }, None),
+        Verdict::AskPerson { .. } => (OrderStep::Watch { next_look_at, asked: !order.person_asked }, None),
+    }
+}
+
+fn finding(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Confirmed { expiry_after: Some(after), .. } => {
+            format!("confirmed: it now expires at {after}")
+        }
+        Verdict::Confirmed { expiry_after: None, .. } => "confirmed".to_owned(),
+        Verdict::Placed { order_id, .. } => format!("the cloud lists order {order_id}"),
+        Verdict::NotOrdered { why } => format!("not ordered: {why}"),
+        Verdict::Void { order_id } => format!("order {order_id} was refunded or closed"),
+        Verdict::RenewedElsewhere { expiry } => format!("renewed elsewhere: it now expires at {expiry}"),
+        Verdict::KeepWatching { why } => format!("still open: {why}"),
+        Verdict::AskPerson { why } => format!("a person has to decide: {why}"),
+    }
+}
+
+fn log_verdict(order: &OpenOrder, verdict: &Verdict) {
+    let row = order.row;
+    let instance = &order.instance;
+    let number = order.order_id.as_ref().map(|id| id.0.as_str());
+    match verdict {
+        Verdict::Confirmed { order_id, expiry_after, .. } => {
+            let order_id = order_id.as_ref().map(|id| id.0.as_str()).or(number);
+            let expiry_before = order.expiry_before.map(|at| at.to_string());
+            let expiry_after = expiry_after.map(|at| at.to_string());
+            job_event!(info, "order.confirmed", order, { order_row = row.0, order_id, expiry_before, expiry_after, },
+                "{instance} is renewed: {}", finding(verdict));
+            job_event!(info, "run.succeeded", order, { order_row = row.0, order_id, },
+                "the run for {instance} succeeded");
+        }
+        Verdict::Placed { order_id, .. } => {
+            job_event!(info, "order.placed", order, { order_row = row.0, order_id = order_id.0, },
+                "the unknown order for {instance} was placed: the cloud lists it as {order_id}");
+        }
+        Verdict::NotOrdered { .. } | Verdict::RenewedElsewhere { .. } => {
+            job_event!(warn, "order.refused", order, { order_row = row.0, },
+                "the unknown order for {instance} is settled: {}", finding(verdict));
+        }
+        Verdict::Void { .. } => {
+            job_event!(error, "order.refused", order, { order_row = row.0, order_id = number, class = "rejected", code = REFUNDED, },
+                "the order for {instance} does not stand: {}", finding(verdict));
+            job_event!(error, "run.failed", order, { order_row = row.0, class = "rejected", code = REFUNDED, },
+                "{instance} is not renewed: {}", finding(verdict));
+        }
+        Verdict::AskPerson { why } if !order.person_asked => {
+            job_event!(error, "order.unknown", order, { order_row = row.0, order_id = number, class = "unknown", },
+                "a person has to decide about the order for {instance}: {why}; look in the console, then \
+                 `renewd resolve {row} --paid` or `--not-paid`");
+        }
+        Verdict::AskPerson { .. } | Verdict::KeepWatching { .. } => {}
+    }
+}

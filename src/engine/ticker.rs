@@ -1,0 +1,250 @@
+//! Firing: from due instants to queued runs.
+//!
+//! The clockwork wakes it each second; it looks two seconds ahead and waits for each instant exactly. What is
+//! due stands in the database, so a late or lost tick costs lateness, never a firing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Notify, watch as channel};
+
+use super::rescue::{Leap, next_due};
+use super::{Engine, Step, repeat};
+use crate::domain::run::Origin;
+use crate::schedule::Schedule;
+use crate::store::{DueSchedule, Fired, Firing, FiringRow, StoreError};
+
+/// How far ahead an instant is waited for exactly.
+const AHEAD: SignedDuration = SignedDuration::from_secs(2);
+/// In one life an instant this late still fires for itself; older ones fold into one catch-up run.
+const LATE: SignedDuration = SignedDuration::from_secs(60);
+/// `every_fire` policies catch up this far back.
+const EVERY_FIRE_CATCH_UP: SignedDuration = SignedDuration::from_hours(24);
+/// More policies than this in one firing are logged as a sum.
+const LOGGED_POLICIES: usize = 100;
+
+pub struct Ticker {
+    engine: Arc<Engine>,
+    leap: Leap,
+}
+
+impl Ticker {
+    pub fn new(engine: Arc<Engine>) -> Ticker {
+        let leap = Leap::new(&*engine.clock);
+        Ticker { engine, leap }
+    }
+
+    /// `tick` is the clockwork's; `ticked` is told after each round, for who watches that time goes on.
+    pub async fn run(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>, ticked: impl Fn(Timestamp)) {
+        repeat(stop, &tick, "the ticker", async || {
+            let step = self.step().await?;
+            ticked(self.engine.now());
+            if step == Step::Idle {
+                return self.wait_for_next().await;
+            }
+            Ok(step)
+        })
+        .await;
+    }
+
+    /// Fires everything due by now and queues its runs.
+    pub async fn step(&mut self) -> Result<Step, StoreError> {
+        if let Some(leapt) = self.leap.look(&*self.engine.clock) {
+            tracing::error!(
+                event = "clock.skewed",
+                leapt_ms = i64::try_from(leapt.as_millis()).unwrap_or(0),
+                "the clock leapt by {} s: acting as after a restart, open orders are looked at anew",
+                leapt.as_secs()
+            );
+            self.engine.begin_epoch().await?;
+        }
+        self.engine.fire_due().await
+    }
+
+    /// Waits for an instant that is near; Idle when there is none.
+    async fn wait_for_next(&self) -> Result<Step, StoreError> {
+        let now = self.engine.now();
+        let near = self.engine.store.schedules_due(now + AHEAD).await?;
+        let Some(first) = near.first() else { return Ok(Step::Idle) };
+        let wait = first.next_due.duration_since(self.engine.now());
+        tokio::time::sleep(Duration::try_from(wait).unwrap_or_default()).await;
+        Ok(Step::Worked)
+    }
+}
+
+impl Engine {
+    /// Makes everything due by now durable and queues its runs.
+    pub async fn fire_due(&self) -> Result<Step, StoreError> {
+        let now = self.now();
+        let due = self.store.schedules_due(now).await?;
+        if !due.is_empty() {
+            let began = self.began();
+            let planned = tokio::task::spawn_blocking(move || {
+                due.iter().map(|due| plan(due, began, now)).collect::<Vec<_>>()
+            });
+            let planned = planned.await.map_err(|error| StoreError::Decode(error.to_string()))?;
+            let (firings, missed): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
+            self.store.fire(firings).await?;
+            missed.iter().flatten().for_each(log_missed);
+        }
+        let mut step = Step::Idle;
+        while let Some(fired) = self.store.queue_runs(now).await? {
+            log_fired(&fired, self.now());
+            self.wake_all();
+            step = Step::Worked;
+        }
+        Ok(step)
+    }
+}
+
+/// Firings that are recorded and not made up for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Missed {
+    expression: String,
+    count: u32,
+    through: Timestamp,
+}
+
+/// What a schedule owes: each instant on time for itself, missed ones folded into one catch-up.
+fn plan(due: &DueSchedule, began: Timestamp, now: Timestamp) -> (Firing, Option<Missed>) {
+    let firing = |rows, next_due| Firing {
+        schedule_id: due.id,
+        watermark_before: due.watermark,
+        watermark: now,
+        next_due,
+        rows,
+    };
+    let Ok(schedule) = Schedule::parse(&due.text.expression, &due.text.zone) else {
+        return (firing(Vec::new(), next_due(&due.text.expression, &due.text.zone, now)), None);
+    };
+    let mut owed = Owed::new(due, now);
+    for instant in schedule.due_between(due.watermark, now) {
+        owed.add(instant, instant > began && now.duration_since(instant) <= LATE);
+    }
+    let missed = due.has_every_fire.then(|| owed.not_made_up(&due.text.expression)).flatten();
+    (firing(owed.rows(due.has_every_fire), schedule.next_after(now)), missed)
+}
+
+struct Owed {
+    on_time: Vec<Timestamp>,
+    last_missed: Option<Timestamp>,
+    recent_since: Timestamp,
+    /// Policies of one `active_since`, or those active since before the watermark.
+    groups: Vec<Group>,
+}
+
+struct Group {
+    active_after: Option<Timestamp>,
+    active_through: Timestamp,
+    missed: u32,
+    recent: u32,
+}
+
+impl Owed {
+    fn new(due: &DueSchedule, now: Timestamp) -> Owed {
+        let group =
+            |active_after, active_through| Group { active_after, active_through, missed: 0, recent: 0 };
+        let just_before = |at: &Timestamp| *at - SignedDuration::from_millis(1);
+        let joined = due.joined_at.iter().map(|at| group(Some(just_before(at)), *at));
+        let groups = std::iter::once(group(None, due.watermark)).chain(joined).collect();
+        Owed { on_time: Vec::new(), last_missed: None, recent_since: now - EVERY_FIRE_CATCH_UP, groups }
+    }
+
+    fn add(&mut self, instant: Timestamp, is_on_time: bool) {
+        if is_on_time {
+            self.on_time.push(instant);
+            return;
+        }
+        self.last_missed = Some(instant);
+        for group in self.groups.iter_mut().filter(|group| instant > group.active_through) {
+            group.missed = group.missed.saturating_add(1);
+            if instant > self.recent_since {
+                group.recent = group.recent.saturating_add(1);
+            }
+        }
+    }
+
+    fn rows(&self, has_every_fire: bool) -> Vec<FiringRow> {
+        let mut rows = Vec::new();
+        for group in &self.groups {
+            let Some(due_at) = self.last_missed else { break };
+            let mut catch_up = |missed_count, every_fire| {
+                if missed_count > 0 {
+                    rows.push(FiringRow {
+                        origin: Origin::CatchUp,
+                        due_at,
+                        missed_count,
+                        every_fire,
+                        active_after: group.active_after,
+                        active_through: group.active_through,
+                        policy_id: None,
+                    });
+                }
+            };
+            catch_up(group.missed, has_every_fire.then_some(false));
+            if has_every_fire {
+                catch_up(group.recent, Some(true));
+            }
+        }
+        rows.extend(self.on_time.iter().map(|instant| FiringRow {
+            origin: Origin::Schedule,
+            due_at: *instant,
+            missed_count: 0,
+            every_fire: None,
+            active_after: None,
+            active_through: *instant - SignedDuration::from_millis(1),
+            policy_id: None,
+        }));
+        rows
+    }
+
+    /// Of `every_fire` policies only; all others make up for everything.
+    fn not_made_up(&self, expression: &str) -> Option<Missed> {
+        let count = self.groups.first().map_or(0, |group| group.missed - group.recent);
+        let expression = expression.to_owned();
+        (count > 0).then_some(Missed { expression, count, through: self.recent_since })
+    }
+}
+
+fn log_missed(missed: &Missed) {
+    let Missed { expression, count, through } = missed;
+    tracing::warn!(
+        event = "schedule.missed",
+        schedule = expression,
+        missed_count = count,
+        reason = "older than a day",
+        "{count} firings of {expression:?} before {through} are too old for every_fire policies to make up for; \
+         policies with an expiry test are caught up"
+    );
+}
+
+fn log_fired(fired: &[Fired], now: Timestamp) {
+    if fired.len() > LOGGED_POLICIES {
+        let runs: u64 = fired.iter().map(|fired| u64::from(fired.runs)).sum();
+        tracing::info!(
+            event = "schedule.fired",
+            policies = fired.len(),
+            runs,
+            "{} policies fired: {runs} runs queued",
+            fired.len()
+        );
+        return;
+    }
+    for Fired { policy, origin, due_at, missed_count, runs } in fired {
+        let late_ms = i64::try_from(now.duration_since(*due_at).as_millis()).unwrap_or(i64::MAX);
+        match origin {
+            Origin::CatchUp => tracing::warn!(
+                event = "schedule.fired", policy, due_at = %due_at, late_ms, missed_count, runs,
+                "policy {policy} catches up: {missed_count} firings up to {due_at} were missed, {runs} runs queued"
+            ),
+            _ => tracing::info!(
+                event = "schedule.fired", policy, due_at = %due_at, late_ms, runs,
+                "policy {policy} fired: {runs} runs queued"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! Watching what no run looks at: newcomers, instances long unseen, instances at risk, and what people did.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use tokio::sync::{Notify, watch as channel};
+
+use super::calls::CallError;
+use super::{Account, Engine, Step, repeat};
+use crate::domain::product::{AccountName, InstanceId, Product, Region};
+use crate::store::{Act, Risk, StoreError};
+
+/// Each instance is looked at this often even when nothing is due.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_hours(20);
+const LOOK_BATCH: u32 = 1000;
+/// Unsent runs of a policy that stopped wanting them go on waiting this long, in case it was a slip.
+const CANCEL_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+pub struct Watch {
+    engine: Arc<Engine>,
+    data_version: i64,
+}
+
+impl Watch {
+    pub fn new(engine: Arc<Engine>) -> Watch {
+        Watch { engine, data_version: 0 }
+    }
+
+    /// Each second: wakes runs whose time has come, and logs what people did.
+    pub async fn run_each_second(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
+        repeat(stop, &tick, "the queue's clock", async || self.step().await).await;
+    }
+
+    pub async fn step(&mut self) -> Result<Step, StoreError> {
+        let now = self.engine.now();
+        let names: Vec<AccountName> = self.engine.accounts.keys().cloned().collect();
+        for name in self.engine.store.promote(&names, now).await? {
+            if let Some(account) = self.engine.accounts.get(&name) {
+                account.wake.notify_one();
+            }
+        }
+        let data_version = self.engine.store.data_version().await?;
+        if data_version != self.data_version {
+            self.data_version = data_version;
+            self.engine.store.take_acts(now).await?.iter().for_each(log_act);
+        }
+        Ok(Step::Idle)
+    }
+}
+
+impl Engine {
+    /// Each minute: looks at newcomers and the long unseen, cancels what no policy wants, speaks of risks.
+    pub async fn run_each_minute(self: Arc<Self>, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
+        repeat(stop, &tick, "the minute's look", async || self.each_minute().await).await;
+    }
+
+    pub async fn each_minute(&self) -> Result<Step, StoreError> {
+        let now = self.now();
+        for account in self.accounts.values() {
+            self.look_at_unseen(account).await?;
+        }
+        for run in self.store.cancel_unwanted(now, now - CANCEL_AFTER).await? {
+            tracing::info!(
+                event = "run.cancelled",
+                run = run.0,
+                "run {run} is cancelled: its policy no longer wants it"
+            );
+        }
+        self.store.risks_to_log(self.now()).await?.iter().for_each(log_risk);
+        Ok(Step::Idle)
+    }
+
+    async fn look_at_unseen(&self, account: &Account) -> Result<(), StoreError> {
+        let before = self.now() - LOOK_EVERY;
+        let unseen = self.store.unseen(&account.name, account.provider, before, LOOK_BATCH).await?;
+        let mut places: BTreeMap<(Product, Region), Vec<InstanceId>> = BTreeMap::new();
+        for unseen in unseen {
+            places.entry((unseen.product, unseen.region)).or_default().push(unseen.instance);
+        }
+        for ((product, region), ids) in places {
+            match self.observe(account, product, &region, &ids).await {
+                Ok(_) => {}
+                Err(CallError::Store(error)) => return Err(error),
+                Err(CallError::Cloud(failure)) => tracing::warn!(
+                    event = "instances.unread", account = %account.name, product = %product, region = %region,
+                    class = %failure.class, code = failure.code,
+                    "{} instances in {region} could not be looked at with account {}: {failure}", ids.len(), account.name
+                ),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn log_act(act: &Act) {
+    let Act { person, event, subject, note, .. } = act;
+    let note = note.as_deref().unwrap_or("no note");
+    match event.as_str() {
+        "account.paused" => {
+            tracing::warn!(event = "account.paused", person, "{person} paused {subject}: {note}")
+        }
+        "account.resumed" => tracing::info!(event = "account.resumed", person, "{person} resumed {subject}"),
+        _ => tracing::info!(
+            event = "order.resolved",
+            person,
+            order_row = subject,
+            "{person} resolved order row {subject}: {note}"
+        ),
+    }
+}
+
+fn log_risk(risk: &Risk) {
+    let Risk { policy, account, product, region, instance, .. } = risk;
+    let expiry = match (risk.is_visible, risk.expires_at) {
+        (None, _) => "was never observed".to_owned(),
+        (Some(false), _) => "is not visible with this account".to_owned(),
+        (Some(true), Some(at)) => format!("expires at {at}"),
+        (Some(true), None) => "shows no readable expiry".to_owned(),
+    };
+    let cause = match (risk.run_state.as_deref(), risk.run_reason.as_deref()) {
+        (None, _) => "its policy has not fired yet".to_owned(),
+        (Some(state), None) => format!("its latest run is {state}"),
+        (Some(state), Some(reason)) => format!("its latest run is {state}: {reason}"),
+    };
+    tracing::error!(
+        event = "instance.at_risk",
+        policy,
+        account,
+        product,
+        region,
+        instance,
+        "{instance} {expiry} and no order is on its way; {cause}. `renewd why {instance}` tells more; renew it by hand \
+         only after `renewd pause --policy {policy}`"
+    );
+}

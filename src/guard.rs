@@ -1,0 +1,367 @@
+//! May this run order now? One verdict with all its tests, which `why` shows word for word.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::domain::failure::{Class, Failure};
+use crate::domain::money::Fen;
+use crate::domain::observation::{AutoRenew, Facts, InstanceState, Known, Presence};
+use crate::domain::policy::{Action, OnAutoRenew, RenewWhen, Terms};
+use crate::domain::product::{AccountName, InstanceId, Provider, Region};
+
+/// The till demands an observation at most this old.
+pub const FRESH: SignedDuration = SignedDuration::from_secs(60);
+/// An observation this old still ends a firing that is not due, without a call.
+pub const NOT_DUE_TRUST: SignedDuration = SignedDuration::from_hours(24);
+/// Due as well when it would expire before, or this soon after, the next firing.
+const NEXT_FIRING_MARGIN: SignedDuration = SignedDuration::from_hours(3 * 24);
+/// Looks in a row that did not show an instance before its run fails.
+const INVISIBLE_LOOKS: u32 = 3;
+/// Looks over the settling time before an expiry earlier than one seen before is believed.
+const LOWER_LOOKS: u32 = 3;
+/// The cloud's clock and ours may differ by this before orders are held.
+pub const SKEW_MAX: SignedDuration = SignedDuration::from_secs(60);
+
+/// Everything the verdict rests on.
+#[derive(Clone, Debug)]
+pub struct Question<'a> {
+    pub account: &'a AccountName,
+    pub provider: Provider,
+    pub region: &'a Region,
+    pub instance: &'a InstanceId,
+    pub terms: &'a Terms,
+    pub known: &'a Known,
+    pub now: Timestamp,
+    pub due_at: Timestamp,
+    /// The policy's next firing after now.
+    pub next_firing: Option<Timestamp>,
+    /// The latest order on the instance that this revision of the policy did not make.
+    pub foreign_order_at: Option<Timestamp>,
+    pub price: Price,
+    /// The cloud's `Date` less our clock, as last seen.
+    pub skew: SignedDuration,
+    pub settle: SignedDuration,
+    /// How long to wait before looking again at something that may pass by itself.
+    pub look_again: SignedDuration,
+}
+
+/// What is known of the price.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Price {
+    /// Nothing depends on it.
+    NotNeeded,
+    /// Something depends on it and it has not been asked.
+    NotAsked,
+    Known(Fen),
+    Unreadable(Failure),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Test {
+    pub test: &'static str,
+    pub value: String,
+    pub passed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub tests: Vec<Test>,
+    pub decision: Decision,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Order,
+    /// Ask the cloud for the instance, then judge again.
+    Observe,
+    /// Ask the cloud for the price, then judge again.
+    AskPrice,
+    Skip {
+        reason: String,
+    },
+    Wait {
+        until: Timestamp,
+        reason: String,
+        failure: Option<Failure>,
+    },
+    Fail {
+        reason: String,
+        failure: Failure,
+    },
+}
+
+/// Judges a run. The first test that does not pass decides; those before it are in the verdict.
+pub fn judge(question: &Question<'_>) -> Verdict {
+    let mut tests = Vec::new();
+    let decision = decide(question, &mut tests).err().unwrap_or(Decision::Order);
+    Verdict { tests, decision }
+}
+
+/// `Err` carries the decision of the test that did not pass.
+fn decide(question: &Question<'_>, tests: &mut Vec<Test>) -> Result<(), Decision> {
+    let mut test = |name, value: String, outcome: Result<(), Decision>| {
+        tests.push(Test { test: name, value, passed: outcome.is_ok() });
+        outcome
+    };
+    let Some(observation) = &question.known.observation else {
+        return test("observed", "never".to_owned(), Err(Decision::Observe));
+    };
+    let age = question.now.duration_since(observation.observed_at);
+    let fresh = age <= FRESH && age >= SignedDuration::ZERO;
+    if !fresh && let Some(reason) = not_due_for_long(question, age) {
+        return test("due", reason.clone(), Err(Decision::Skip { reason }));
+    }
+    let look = if fresh { Ok(()) } else { Err(Decision::Observe) };
+    test("observed", format!("{} ago", words(age)), look)?;
+    let Presence::Visible(facts) = &observation.presence else {
+        return test("visible", "no".to_owned(), Err(not_visible(question)));
+    };
+    test("visible", "yes".to_owned(), Ok(()))?;
+    test("prepaid", facts.charge.as_str().to_owned(), prepaid(facts))?;
+    let expires_at = facts.expires_at.ok_or_else(|| no_expiry(question));
+    let expires_at = match expires_at {
+        Ok(expires_at) => expires_at,
+        Err(decision) => return test("expiry", "unreadable".to_owned(), Err(decision)),
+    };
+    test("expiry", expires_at.to_string(), believed(question, expires_at))?;
+    test("due", due_words(question, expires_at), due(question, expires_at))?;
+    test("state", facts.state.as_str().to_owned(), orderable(question, facts, expires_at))?;
+    test("auto-renew", facts.auto_renew.as_str().to_owned(), auto_renew(question, facts, expires_at))?;
+    test("last order", last_order_words(question), not_just_ordered(question))?;
+    test("clock", format!("{} off the cloud's", words(question.skew.abs())), clock(question))?;
+    test("price", price_words(question), price(question))
+}
+
+/// A firing that is not due ends without a call while a recent observation says so.
+fn not_due_for_long(question: &Question<'_>, age: SignedDuration) -> Option<String> {
+    let facts = question.known.facts()?;
+    let expires_at = facts.expires_at?;
+    let recent = age <= NOT_DUE_TRUST && age >= SignedDuration::ZERO;
+    let quiet = facts.is_prepaid() && question.known.lower.is_none();
+    match due(question, expires_at) {
+        Err(Decision::Skip { reason }) if recent && quiet => Some(reason),
+        _ => None,
+    }
+}
+
+fn not_visible(question: &Question<'_>) -> Decision {
+    let Question { instance, region, account, .. } = question;
+    let reason = format!("{instance} is not visible in {region} with account {account}");
+    if question.known.invisible_looks >= INVISIBLE_LOOKS {
+        let failure = Failure::ours(Class::Rejected, "NotVisible", &reason);
+        Decision::Fail {
+            reason: format!("{reason}: correct the policy, or give the account the right"),
+            failure,
+        }
+    } else {
+        Decision::Wait { until: question.now + question.look_again, reason, failure: None }
+    }
+}
+
+fn prepaid(facts: &Facts) -> Result<(), Decision> {
+    if facts.is_prepaid() {
+        return Ok(());
+    }
+    let reason = format!(
+        "it is {}, not prepaid: there is no term to renew; take it out of the policy",
+        facts.charge.as_str()
+    );
+    let failure = Failure::ours(Class::Rejected, "NotPrepaid", &reason);
+    Err(Decision::Fail { reason, failure })
+}
+
+fn no_expiry(question: &Question<'_>) -> Decision {
+    let reason = "the cloud shows no readable expiry, so nobody can say whether it is due".to_owned();
+    let failure = Failure::ours(Class::Unavailable, "NoExpiry", &reason);
+    Decision::Wait { until: question.now + question.look_again, reason, failure: Some(failure) }
+}
+
+/// An expiry earlier than one seen before may be a stale read: ordering on it could pay twice.
+fn believed(question: &Question<'_>, expires_at: Timestamp) -> Result<(), Decision> {
+    let Some(lower) = question.known.lower else { return Ok(()) };
+    let watched = question.now.duration_since(lower.since);
+    if lower.looks >= LOWER_LOOKS && watched >= question.settle {
+        return Ok(());
+    }
+    let high = question.known.expiry_high.map(|high| high.to_string()).unwrap_or_default();
+    Err(Decision::Wait {
+        until: question.now + question.settle / 3,
+        reason: format!(
+            "the cloud shows an expiry of {expires_at}, earlier than {high} seen before: looking again"
+        ),
+        failure: None,
+    })
+}
+
+fn due(question: &Question<'_>, expires_at: Timestamp) -> Result<(), Decision> {
+    let RenewWhen::WithinDays(days) = renew_when(question)? else { return Ok(()) };
+    let window = SignedDuration::from_hours(24 * i64::from(days));
+    let in_window = expires_at <= question.now + window;
+    let before_next = question.next_firing.is_some_and(|next| expires_at < next + NEXT_FIRING_MARGIN);
+    if in_window || before_next {
+        return Ok(());
+    }
+    let left = words(expires_at.duration_since(question.now));
+    let reason = format!("not due: it expires at {expires_at}, in {left}; due within {days} days of that");
+    Err(Decision::Skip { reason })
+}
+
+fn renew_when(question: &Question<'_>) -> Result<RenewWhen, Decision> {
+    match &question.terms.action {
+        Action::Renew(renew) => Ok(renew.when),
+        Action::Upgrade(_) => {
+            let reason = "this version of renewd does not order upgrades".to_owned();
+            let failure = Failure::ours(Class::Rejected, "NotBuilt", &reason);
+            Err(Decision::Fail { reason, failure })
+        }
+    }
+}
+
+fn due_words(question: &Question<'_>, expires_at: Timestamp) -> String {
+    let left = expires_at.duration_since(question.now);
+    match &question.terms.action {
+        Action::Renew(renew) => match renew.when {
+            RenewWhen::EveryFire => "every firing orders".to_owned(),
+            RenewWhen::WithinDays(days) if left.is_negative() => {
+                format!("expired {} ago, window {days} days", words(left.abs()))
+            }
+            RenewWhen::WithinDays(days) => format!("expires in {}, window {days} days", words(left)),
+        },
+        Action::Upgrade(_) => "upgrade".to_owned(),
+    }
+}
+
+/// Isolated and past its expiry is due; isolated before it was returned by somebody and is left alone.
+fn orderable(question: &Question<'_>, facts: &Facts, expires_at: Timestamp) -> Result<(), Decision> {
+    let fail = |code, reason: String| {
+        let failure = Failure::ours(Class::Rejected, code, &reason);
+        Err(Decision::Fail { reason, failure })
+    };
+    match &facts.state {
+        InstanceState::Gone => {
+            fail("Gone", "it was returned or is being deleted: it is never ordered".to_owned())
+        }
+        InstanceState::Isolated if expires_at > question.now => fail(
+            "Returned",
+            format!(
+                "it is isolated although its term runs until {expires_at}: somebody returned it; never ordered"
+            ),
+        ),
+        InstanceState::Busy => Err(Decision::Wait {
+            until: question.now + question.look_again,
+            reason: "the cloud is at work on the instance: looking again".to_owned(),
+            failure: None,
+        }),
+        InstanceState::Isolated | InstanceState::Running | InstanceState::Other(_) => Ok(()),
+    }
+}
+
+/// How long before the expiry the vendor's own auto-renew may debit (Tencent: on the expiry day; Volcengine:
+/// from 7 days before), and a day to spare.
+fn auto_renew_lead(provider: Provider) -> SignedDuration {
+    match provider {
+        Provider::TencentCloud => SignedDuration::from_hours(24),
+        Provider::Volcengine => SignedDuration::from_hours(8 * 24),
+    }
+}
+
+fn auto_renew(question: &Question<'_>, facts: &Facts, expires_at: Timestamp) -> Result<(), Decision> {
+    let on = match (facts.auto_renew, question.terms.on_auto_renew) {
+        (AutoRenew::Off, _) => return Ok(()),
+        (AutoRenew::On, OnAutoRenew::Skip) => {
+            let reason =
+                "the console's auto-renew is on and the policy says on_auto_renew = \"skip\"".to_owned();
+            return Err(Decision::Skip { reason });
+        }
+        (AutoRenew::On, OnAutoRenew::Renew) => "is on",
+        (AutoRenew::Unreadable, _) => "cannot be read",
+    };
+    if expires_at > question.now + auto_renew_lead(question.provider) {
+        return Ok(());
+    }
+    let reason = format!(
+        "the console's auto-renew {on} and may debit at any moment this close to the expiry: \
+         an order now could pay twice; turn auto-renew off, or renew by hand"
+    );
+    let failure = Failure::ours(Class::Blocked, "AutoRenewNear", &reason);
+    Err(Decision::Wait { until: question.now + question.look_again * 4, reason, failure: Some(failure) })
+}
+
+fn last_order_words(question: &Question<'_>) -> String {
+    question.foreign_order_at.map_or_else(|| "none by another revision".to_owned(), |at| at.to_string())
+}
+
+/// After an edit, a rename or a trigger, `every_fire` does not order within half its interval of the last order.
+fn not_just_ordered(question: &Question<'_>) -> Result<(), Decision> {
+    if !question.terms.action.is_every_fire() {
+        return Ok(());
+    }
+    let (Some(last), Some(next)) = (question.foreign_order_at, question.next_firing) else { return Ok(()) };
+    let interval = next.duration_since(question.due_at).abs();
+    if question.now.duration_since(last) >= interval / 2 {
+        return Ok(());
+    }
+    let reason =
+        format!("the instance was ordered at {last}, less than half the interval of its schedule ago");
+    Err(Decision::Skip { reason })
+}
+
+fn clock(question: &Question<'_>) -> Result<(), Decision> {
+    if question.skew.abs() <= SKEW_MAX {
+        return Ok(());
+    }
+    let reason = format!(
+        "this machine's clock is {} off the cloud's: orders are held until it is set right",
+        words(question.skew.abs())
+    );
+    let failure = Failure::ours(Class::Unavailable, "ClockSkewed", &reason);
+    Err(Decision::Wait { until: question.now + question.look_again, reason, failure: Some(failure) })
+}
+
+fn price_words(question: &Question<'_>) -> String {
+    let cap = question.terms.max_price.map_or_else(String::new, |cap| format!(", cap {cap} CNY"));
+    match &question.price {
+        Price::NotNeeded => "not asked: no cap and no money budget".to_owned(),
+        Price::NotAsked => "to be asked".to_owned(),
+        Price::Known(price) => format!("{price} CNY{cap}"),
+        Price::Unreadable(failure) => format!("unreadable: {failure}"),
+    }
+}
+
+fn price(question: &Question<'_>) -> Result<(), Decision> {
+    match &question.price {
+        Price::NotNeeded => Ok(()),
+        Price::NotAsked => Err(Decision::AskPrice),
+        Price::Known(price) => match question.terms.max_price {
+            Some(cap) if *price > cap => {
+                let reason = format!("the price is {price} CNY, above max_price_cny = {cap}");
+                let failure = Failure::ours(Class::Rejected, "PriceAboveCap", &reason);
+                Err(Decision::Fail { reason, failure })
+            }
+            _ => Ok(()),
+        },
+        Price::Unreadable(failure) => {
+            let reason =
+                format!("a price cap or money budget is set and the price cannot be read: {failure}");
+            let until = question.now + question.look_again * 4;
+            Err(Decision::Wait { until, reason, failure: Some(failure.clone()) })
+        }
+    }
+}
+
+/// `3 days 4 hours`, to the two largest units.
+fn words(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs().max(0);
+    let parts = [(seconds / 86_400, "day"), (seconds / 3_600 % 24, "hour"), (seconds / 60 % 60, "minute")];
+    let shown: Vec<String> = parts
+        .iter()
+        .skip_while(|(count, _)| *count == 0)
+        .take(2)
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, unit)| format!("{count} {unit}{}", if *count == 1 { "" } else { "s" }))
+        .collect();
+    if shown.is_empty() { format!("{} s", seconds) } else { shown.join(" ") }
+}
+
+#[cfg(test)]
+mod tests;

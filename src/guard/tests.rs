@@ -1,0 +1,227 @@
+use super::*;
+use crate::domain::observation::{ChargeType, Lower, Observation};
+use crate::domain::policy::{OnUnknown, Renew};
+
+fn now() -> Timestamp {
+    "2026-06-01T00:00:00Z".parse().unwrap()
+}
+
+struct Case {
+    terms: Terms,
+    known: Known,
+    next_firing: Option<Timestamp>,
+    foreign_order_at: Option<Timestamp>,
+    price: Price,
+    skew: SignedDuration,
+}
+
+fn days(days: i64) -> SignedDuration {
+    SignedDuration::from_hours(24 * days)
+}
+
+/// Prepaid, running, auto-renew off, observed just now, expiring in so many days; window 15 days.
+fn case(expires_in_days: i64) -> Case {
+    let facts = Facts {
+        expires_at: Some(now() + days(expires_in_days)),
+        state: InstanceState::Running,
+        charge: ChargeType::Prepaid,
+        auto_renew: AutoRenew::Off,
+        spec: None,
+    };
+    let observation = Observation {
+        instance: InstanceId::parse("crs-1").unwrap(),
+        observed_at: now(),
+        presence: Presence::Visible(facts),
+    };
+    Case {
+        terms: Terms {
+            action: Action::Renew(Renew { months: 1, when: RenewWhen::WithinDays(15) }),
+            max_price: None,
+            on_auto_renew: OnAutoRenew::Skip,
+            unknown: OnUnknown::Person,
+            renew_data_disks: false,
+        },
+        known: Known {
+            observation: Some(observation),
+            cycle: 1,
+            expiry_high: Some(now() + days(expires_in_days)),
+            lower: None,
+            invisible_looks: 0,
+        },
+        next_firing: Some(now() + days(1)),
+        foreign_order_at: None,
+        price: Price::NotNeeded,
+        skew: SignedDuration::ZERO,
+    }
+}
+
+impl Case {
+    fn facts(mut self, change: impl FnOnce(&mut Facts)) -> Case {
+        if let Some(Observation { presence: Presence::Visible(facts), .. }) = &mut self.known.observation {
+            change(facts);
+        }
+        self
+    }
+
+    fn observed(mut self, ago: SignedDuration) -> Case {
+        if let Some(observation) = &mut self.known.observation {
+            observation.observed_at = now() - ago;
+        }
+        self
+    }
+
+    fn decide(&self) -> Decision {
+        let (account, region) = (AccountName::parse("shop").unwrap(), Region::parse("ap-guangzhou").unwrap());
+        let instance = InstanceId::parse("crs-1").unwrap();
+        judge(&Question {
+            account: &account,
+            provider: Provider::TencentCloud,
+            region: &region,
+            instance: &instance,
+            terms: &self.terms,
+            known: &self.known,
+            now: now(),
+            due_at: now(),
+            next_firing: self.next_firing,
+            foreign_order_at: self.foreign_order_at,
+            price: self.price.clone(),
+            skew: self.skew,
+            settle: SignedDuration::from_hours(6),
+            look_again: SignedDuration::from_secs(60),
+        })
+        .decision
+    }
+}
+
+fn is_skip(decision: &Decision) -> bool {
+    matches!(decision, Decision::Skip { .. })
+}
+
+fn failed_with(decision: &Decision) -> Option<&str> {
+    match decision {
+        Decision::Fail { failure, .. } => Some(&failure.code),
+        _ => None,
+    }
+}
+
+fn waits(decision: &Decision) -> bool {
+    matches!(decision, Decision::Wait { .. })
+}
+
+#[test]
+fn due_is_within_the_window_or_before_the_firing_after_it_is_too_late() {
+    assert_eq!(case(15).decide(), Decision::Order);
+    assert!(is_skip(&case(16).decide()));
+    let mut monthly = case(32);
+    monthly.next_firing = Some(now() + days(30));
+    assert_eq!(monthly.decide(), Decision::Order);
+    monthly.next_firing = Some(now() + days(29));
+    assert!(is_skip(&monthly.decide()));
+}
+
+#[test]
+fn an_old_look_ends_a_firing_that_is_not_due_but_never_orders() {
+    assert!(is_skip(&case(40).observed(SignedDuration::from_hours(23)).decide()));
+    assert_eq!(case(40).observed(SignedDuration::from_hours(25)).decide(), Decision::Observe);
+    assert_eq!(case(5).observed(SignedDuration::from_secs(61)).decide(), Decision::Observe);
+    assert_eq!(case(5).observed(SignedDuration::from_secs(60)).decide(), Decision::Order);
+}
+
+#[test]
+fn a_look_from_the_future_is_not_fresh() {
+    assert_eq!(case(5).observed(SignedDuration::from_secs(-5)).decide(), Decision::Observe);
+    assert_eq!(case(40).observed(SignedDuration::from_secs(-5)).decide(), Decision::Observe);
+}
+
+#[test]
+fn isolated_past_its_expiry_is_renewed_and_before_it_never() {
+    let isolated = |days| case(days).facts(|facts| facts.state = InstanceState::Isolated);
+    assert_eq!(isolated(-2).decide(), Decision::Order);
+    assert_eq!(failed_with(&isolated(2).decide()), Some("Returned"));
+    let gone = case(2).facts(|facts| facts.state = InstanceState::Gone);
+    assert_eq!(failed_with(&gone.decide()), Some("Gone"));
+    assert!(waits(&case(2).facts(|facts| facts.state = InstanceState::Busy).decide()));
+    let unheard_of = case(2).facts(|facts| facts.state = InstanceState::Other("37".to_owned()));
+    assert_eq!(unheard_of.decide(), Decision::Order);
+}
+
+#[test]
+fn what_is_not_prepaid_is_never_ordered() {
+    let postpaid = case(2).facts(|facts| facts.charge = ChargeType::Postpaid);
+    assert_eq!(failed_with(&postpaid.decide()), Some("NotPrepaid"));
+    let unheard_of = case(2).facts(|facts| facts.charge = ChargeType::Other("9".to_owned()));
+    assert_eq!(failed_with(&unheard_of.decide()), Some("NotPrepaid"));
+}
+
+#[test]
+fn an_instance_out_of_sight_waits_and_then_fails() {
+    let mut hidden = case(2);
+    if let Some(observation) = &mut hidden.known.observation {
+        observation.presence = Presence::NotVisible;
+    }
+    hidden.known.invisible_looks = 2;
+    assert!(waits(&hidden.decide()));
+    hidden.known.invisible_looks = 3;
+    assert_eq!(failed_with(&hidden.decide()), Some("NotVisible"));
+}
+
+#[test]
+fn an_expiry_that_went_back_is_believed_only_after_looks_over_the_settling_time() {
+    let lower = |looks, hours| {
+        let mut case = case(2);
+        case.known.expiry_high = Some(now() + days(32));
+        case.known.lower = Some(Lower { since: now() - SignedDuration::from_hours(hours), looks });
+        case.decide()
+    };
+    assert!(waits(&lower(3, 5)));
+    assert!(waits(&lower(2, 7)));
+    assert_eq!(lower(3, 6), Decision::Order);
+}
+
+#[test]
+fn auto_renew_on_is_skipped_or_renewed_only_well_before_its_debit_day() {
+    let on = |days| case(days).facts(|facts| facts.auto_renew = AutoRenew::On);
+    assert!(is_skip(&on(5).decide()));
+    let renew =
+        |days| Case { terms: Terms { on_auto_renew: OnAutoRenew::Renew, ..case(1).terms }, ..on(days) };
+    assert_eq!(renew(2).decide(), Decision::Order);
+    assert!(waits(&renew(1).decide()));
+    let unreadable = |days| case(days).facts(|facts| facts.auto_renew = AutoRenew::Unreadable);
+    assert_eq!(unreadable(2).decide(), Decision::Order);
+    assert!(waits(&unreadable(1).decide()));
+}
+
+#[test]
+fn every_fire_orders_far_from_its_expiry_but_not_right_after_another_revision() {
+    let mut every = case(300);
+    every.terms.action = Action::Renew(Renew { months: 1, when: RenewWhen::EveryFire });
+    every.next_firing = Some(now() + days(30));
+    assert_eq!(every.decide(), Decision::Order);
+    every.foreign_order_at = Some(now() - days(14));
+    assert!(is_skip(&every.decide()));
+    every.foreign_order_at = Some(now() - days(15));
+    assert_eq!(every.decide(), Decision::Order);
+}
+
+#[test]
+fn a_clock_off_the_clouds_holds_orders() {
+    let mut skewed = case(2);
+    skewed.skew = SignedDuration::from_secs(-61);
+    assert!(waits(&skewed.decide()));
+}
+
+#[test]
+fn a_price_is_asked_compared_and_never_guessed() {
+    let priced = |price, cap| {
+        let mut case = case(2);
+        case.price = price;
+        case.terms.max_price = cap;
+        case.decide()
+    };
+    let cap = Some(Fen::new(10_000));
+    assert_eq!(priced(Price::NotAsked, cap), Decision::AskPrice);
+    assert_eq!(priced(Price::Known(Fen::new(10_000)), cap), Decision::Order);
+    assert_eq!(failed_with(&priced(Price::Known(Fen::new(10_001)), cap)), Some("PriceAboveCap"));
+    let unreadable = Price::Unreadable(Failure::ours(Class::Blocked, "NoRight", "no"));
+    assert!(waits(&priced(unreadable, cap)));
+}

@@ -1,0 +1,128 @@
+use super::*;
+use crate::domain::order::Standing;
+
+const SETTLE: Duration = Duration::from_secs(600);
+
+fn before() -> Timestamp {
+    "2026-06-01T00:00:00Z".parse().unwrap()
+}
+
+fn question(state: OrderState) -> Question<'static> {
+    Question {
+        state,
+        order_id: None,
+        months: 1,
+        expiry_before: Some(before()),
+        on_unknown: OnUnknown::Person,
+        settle: SETTLE,
+        age: SignedDuration::from_secs(60),
+    }
+}
+
+fn look(at_seconds: u64, expiry: Timestamp, list: ListSeen) -> (Duration, Evidence) {
+    (Duration::from_secs(at_seconds), Evidence { expiry: ExpirySeen::At(expiry), list })
+}
+
+fn listed_order(standing: Standing) -> ListedOrder {
+    ListedOrder {
+        order_id: OrderId("20260601".to_owned()),
+        standing,
+        is_renewal: true,
+        months: Some(1),
+        amount: Some(Fen::new(10_000)),
+        created_at: None,
+    }
+}
+
+fn a_month_later() -> Timestamp {
+    before() + SignedDuration::from_hours(24 * 30)
+}
+
+#[test]
+fn a_placed_order_is_confirmed_by_a_whole_term_and_not_by_hours() {
+    let placed = question(OrderState::Placed);
+    let moved = judge(&placed, &[look(1, a_month_later(), ListSeen::NotAsked)]);
+    assert!(matches!(moved, Verdict::Confirmed { .. }), "{moved:?}");
+    let hours =
+        judge(&placed, &[look(1, before() + SignedDuration::from_hours(26 * 24), ListSeen::NotAsked)]);
+    assert!(matches!(hours, Verdict::KeepWatching { .. }), "{hours:?}");
+}
+
+#[test]
+fn an_unknown_order_in_the_list_is_placed_and_only_the_expiry_confirms_it() {
+    let ours = ListSeen::Ours(listed_order(Standing::Standing));
+    let placed = judge(&question(OrderState::Unknown), &[look(1, before(), ours.clone())]);
+    assert!(matches!(placed, Verdict::Placed { .. }), "{placed:?}");
+    let confirmed = judge(&question(OrderState::Unknown), &[look(1, a_month_later(), ours)]);
+    assert!(matches!(confirmed, Verdict::Confirmed { order_id: Some(_), .. }), "{confirmed:?}");
+}
+
+#[test]
+fn not_ordered_takes_three_looks_apart_over_the_whole_settling_time() {
+    let unknown = question(OrderState::Unknown);
+    let at = |seconds| look(seconds, before(), ListSeen::Nothing);
+    let verdict = |looks: &[_]| judge(&unknown, looks);
+    assert!(matches!(verdict(&[at(0)]), Verdict::KeepWatching { .. }));
+    assert!(matches!(verdict(&[at(0), at(200), at(400)]), Verdict::KeepWatching { .. }));
+    assert!(matches!(verdict(&[at(0), at(1), at(600)]), Verdict::KeepWatching { .. }));
+    assert!(matches!(verdict(&[at(0), at(200), at(400), at(600)]), Verdict::NotOrdered { .. }));
+    assert!(matches!(verdict(&[at(5), at(300), at(605)]), Verdict::NotOrdered { .. }));
+}
+
+#[test]
+fn one_look_that_disagrees_starts_the_count_anew() {
+    let unknown = question(OrderState::Unknown);
+    let at = |seconds| look(seconds, before(), ListSeen::Nothing);
+    let unread = look(400, before(), ListSeen::Unread { why: "busy".to_owned() });
+    let verdict = judge(&unknown, &[at(0), at(200), unread, at(600)]);
+    assert!(matches!(verdict, Verdict::KeepWatching { .. }), "{verdict:?}");
+    let moved = look(400, before() + SignedDuration::from_hours(3), ListSeen::Nothing);
+    let verdict = judge(&unknown, &[at(0), at(200), moved, at(600)]);
+    assert!(matches!(verdict, Verdict::KeepWatching { .. }), "{verdict:?}");
+}
+
+#[test]
+fn without_the_right_to_the_list_a_person_decides_unless_the_policy_accepts_the_risk() {
+    let forbidden = || ListSeen::Forbidden { why: "no right".to_owned() };
+    let looks: Vec<_> = [0, 200, 400, 600].map(|at| look(at, before(), forbidden())).into();
+    let mut unknown = Question { age: SignedDuration::from_secs(601), ..question(OrderState::Unknown) };
+    assert!(matches!(judge(&unknown, &looks), Verdict::AskPerson { .. }));
+    unknown.on_unknown = OnUnknown::Resend;
+    assert!(matches!(judge(&unknown, &looks), Verdict::NotOrdered { .. }));
+    assert!(matches!(judge(&unknown, &looks[..3]), Verdict::AskPerson { .. }));
+}
+
+#[test]
+fn an_unpaid_or_undelivered_order_asks_a_person_and_a_void_one_does_not_stand() {
+    let verdict = |standing| {
+        judge(&question(OrderState::Unknown), &[look(1, before(), ListSeen::Ours(listed_order(standing)))])
+    };
+    assert!(matches!(verdict(Standing::Unpaid), Verdict::AskPerson { .. }));
+    assert!(matches!(verdict(Standing::Undelivered), Verdict::AskPerson { .. }));
+    assert!(matches!(verdict(Standing::Void), Verdict::Void { .. }));
+    assert!(matches!(verdict(Standing::Unclear), Verdict::KeepWatching { .. }));
+}
+
+#[test]
+fn a_term_that_moved_without_an_order_of_ours_was_renewed_elsewhere() {
+    let unknown = question(OrderState::Unknown);
+    let at = |seconds| look(seconds, a_month_later(), ListSeen::Nothing);
+    assert!(matches!(judge(&unknown, &[at(0)]), Verdict::KeepWatching { .. }));
+    let looks = [at(0), at(200), at(400), at(600)];
+    assert!(matches!(judge(&unknown, &looks), Verdict::RenewedElsewhere { .. }));
+}
+
+#[test]
+fn a_placed_order_that_never_moves_the_expiry_is_a_persons() {
+    let old = Question { age: SignedDuration::from_secs(601), ..question(OrderState::Placed) };
+    let verdict = judge(&old, &[look(601, before(), ListSeen::Ours(listed_order(Standing::Standing)))]);
+    assert!(matches!(verdict, Verdict::AskPerson { .. }), "{verdict:?}");
+}
+
+#[test]
+fn looks_are_soon_at_first_and_a_third_of_the_settling_time_apart_later() {
+    let age = |seconds| next_look_in(OrderState::Unknown, SignedDuration::from_secs(seconds), SETTLE);
+    assert_eq!(age(0), SOONEST_LOOK);
+    assert_eq!(age(20), Duration::from_secs(10));
+    assert_eq!(age(10_000), SETTLE / 3);
+}
