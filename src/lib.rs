@@ -5,3 +5,5 @@ pub mod domain;
 pub mod clock;
 
 pub mod cloud;
+
+pub mod sandbox;
