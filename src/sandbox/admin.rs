@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::domain::money::Fen;
 use crate::domain::product::InstanceId;
 use crate::sandbox::delivery::Answer;
 use crate::sandbox::faults::Fault;
@@ -34,13 +33,6 @@ DELETE /_sandbox/faults            forget them
 struct Complaint {
     status: u16,
     message: String,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected an amount in CNY, or {\"cny\": amount}")]
-enum Balance {
-    Bare(Yuan),
-    Named(NamedBalance),
 }
 
 #[derive(Deserialize)]
@@ -97,9 +89,8 @@ fn put_balance(shared: &Shared, key_id: &str, body: &[u8]) -> Result<Value, Comp
         let wanted = format!("{TENCENT_KEY_PREFIX} or {VOLCENGINE_KEY_PREFIX}");
         return Err(Complaint::bad(format!("the key id `{key_id}` does not begin with {wanted}")));
     }
-    let balance: Fen = match read(body)? {
-        Balance::Bare(Yuan(balance)) | Balance::Named(NamedBalance { cny: Yuan(balance) }) => balance,
-    };
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    let Yuan(balance) = if is_object { read::<NamedBalance>(body)?.cny } else { read(body)? };
     shared.lock().world.set_balance(key_id, balance);
     Ok(json!({ "key_id": key_id, "cny": balance.as_yuan_number() }))
 }
