@@ -135,7 +135,7 @@ impl Instance {
         Instance {
             id: id.into(),
             family,
-            expires_at,
+            expires_at: whole_second(expires_at),
             state: State::Running,
             auto_renew: Switch(false),
             charge_type: ChargeType::Prepaid,
@@ -150,7 +150,7 @@ impl Instance {
     pub fn change(&mut self, change: &InstanceChange) {
         self.history.clear();
         self.family = change.product.unwrap_or(self.family);
-        self.expires_at = change.expires_at.unwrap_or(self.expires_at);
+        self.expires_at = change.expires_at.map_or(self.expires_at, whole_second);
         self.state = change.state.unwrap_or(self.state);
         self.auto_renew = change.auto_renew.unwrap_or(self.auto_renew);
         self.charge_type = change.charge_type.unwrap_or(self.charge_type);
@@ -181,6 +181,11 @@ impl Instance {
     fn look(&self) -> Look {
         Look { expires_at: self.expires_at, state: self.state }
     }
+}
+
+/// Providers show expiries in whole seconds; the ledger must not know more than they show.
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 impl InstanceChange {

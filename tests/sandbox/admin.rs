@@ -79,6 +79,24 @@ async fn faults_that_wait_can_be_seen_and_forgotten() {
 }
 
 #[tokio::test]
+async fn a_seed_brings_its_own_faults() {
+    let stage = Stage::open_with(
+        "[[faults]]\napi = \"RenewInstance\"\neffect = \"before\"\nkind = \"code\"\ncode = \"ResourceInUse\"\n",
+    )
+    .await;
+    assert_eq!(stage.code(&Call::renew("crs-sandbox-1", 1)).await, "ResourceInUse");
+    assert_eq!(stage.code(&Call::renew("crs-sandbox-1", 1)).await, "ok");
+}
+
+#[tokio::test]
+async fn expiries_are_kept_in_whole_seconds_as_readers_see_them() {
+    let stage = Stage::open().await;
+    let change = "{\"expires_at\": \"2026-01-31T23:59:59.999Z\"}";
+    let (_, instance) = stage.admin("PUT", "instances/crs-sandbox-1", change).await;
+    assert_eq!(instance["expires_at"], "2026-01-31T23:59:59Z");
+}
+
+#[tokio::test]
 async fn bad_admin_calls_say_what_is_wrong_and_change_nothing() {
     let stage = Stage::open().await;
     let good_fault = json!({ "api": "RenewInstance", "effect": "before", "kind": "drop", "times": 1 });
