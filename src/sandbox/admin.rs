@@ -78,9 +78,9 @@ fn put_instance(shared: &Shared, id: &str, body: &[u8]) -> Result<Value, Complai
     InstanceId::parse(id).map_err(|reason| Complaint::bad(format!("the id `{id}` {reason}")))?;
     let change: InstanceChange = read(body)?;
     let now = shared.clock.now();
-    let mut state = shared.lock();
+    let mut memory = shared.lock();
     let instance =
-        state.world.set_instance(id, change, now).map_err(|error| Complaint::bad(error.to_string()))?;
+        memory.world.set_instance(id, change, now).map_err(|error| Complaint::bad(error.to_string()))?;
     Ok(json!(instance))
 }
 

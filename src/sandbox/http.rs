@@ -75,10 +75,10 @@ fn answer(shared: &Shared, request: Option<Request<Bytes>>) -> Delivery {
         Some(request) => tencentcloud::read(&request, shared.clock.now()),
         None => tencentcloud::read_too_large(),
     };
-    let mut state = shared.lock();
+    let mut memory = shared.lock();
     // Asked for under the lock, so that moments come in order.
     let (now, moment) = (shared.clock.now(), shared.clock.monotonic());
-    read.answer(&mut state, now, moment)
+    read.answer(&mut memory, now, moment)
 }
 
 async fn deliver(delivery: Delivery, shared: &Shared) -> Result<Response<WireBody>, Cut> {

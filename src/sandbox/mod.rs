@@ -67,11 +67,11 @@ pub struct Running {
 
 pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
+    memory: Mutex<Memory>,
 }
 
 /// All that the practice cloud remembers.
-pub(crate) struct State {
+pub(crate) struct Memory {
     pub world: World,
     pub faults: FaultQueue,
     pub pace: Pace,
@@ -79,7 +79,7 @@ pub(crate) struct State {
     pub request_ids: RequestIds,
 }
 
-/// Unlike in each life of the practice cloud, the same for the same start.
+/// Differ from one life of the practice cloud to the next, and repeat when the clock does.
 pub(crate) struct RequestIds {
     stem: String,
     given: u64,
@@ -159,19 +159,19 @@ impl Shared {
         }
         let mut faults = FaultQueue::default();
         faults.extend(seed.into_faults());
-        let state = State {
+        let memory = Memory {
             world,
             faults,
             pace: Pace::default(),
             counters: Counters::default(),
             request_ids: RequestIds { stem: now.to_string(), given: 0 },
         };
-        Shared { clock, state: Mutex::new(state) }
+        Shared { clock, memory: Mutex::new(memory) }
     }
 
     /// A panic elsewhere leaves the state as it was between two statements: still the best there is to show.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

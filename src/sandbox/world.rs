@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::domain::money::Fen;
 use crate::domain::policy::ActionKind;
-use crate::domain::product::Product;
+use crate::domain::product::{Product, TencentProduct, VolcengineProduct};
 use crate::sandbox::instance::{ChargeType, Family, Instance, InstanceChange, State, UnknownProduct};
 use crate::sandbox::yuan;
 
@@ -245,7 +245,6 @@ impl World {
 
 impl Family {
     fn of_product(product: Product) -> Family {
-        use crate::domain::product::{TencentProduct, VolcengineProduct};
         match product {
             Product::TencentCloud(TencentProduct::Redis) => Family::Redis,
             Product::TencentCloud(TencentProduct::Cvm | TencentProduct::CvmV2) => Family::Cvm,

@@ -16,7 +16,7 @@ use hyper::body::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::sandbox::State;
+use crate::sandbox::Memory;
 use crate::sandbox::delivery::{Answer, Delivery};
 use crate::sandbox::faults::{Acted, Call};
 use crate::sandbox::pace::QuotaKey;
@@ -81,7 +81,7 @@ struct Route {
     region: String,
 }
 
-/// What can be said of a call without the state of the cloud.
+/// What can be said of a call without the memory of the cloud.
 pub(crate) struct Read {
     api_name: &'static str,
     ready: Result<Ready, Refusal>,
@@ -109,15 +109,15 @@ pub(crate) fn read_too_large() -> Read {
 
 impl Read {
     /// Holds the call against quota and faults and carries it out.
-    pub(crate) fn answer(self, state: &mut State, now: Timestamp, moment: Duration) -> Delivery {
-        state.counters.arrived(self.api_name, moment);
-        let request_id = state.request_ids.next();
-        let admitted = self.ready.and_then(|ready| ready.admit(state, moment));
+    pub(crate) fn answer(self, memory: &mut Memory, now: Timestamp, moment: Duration) -> Delivery {
+        memory.counters.arrived(self.api_name, moment);
+        let request_id = memory.request_ids.next();
+        let admitted = self.ready.and_then(|ready| ready.admit(memory, moment));
         let (code, delivery) = match admitted {
-            Ok((route, act)) => route.play(act, state, now, &request_id),
+            Ok((route, act)) => route.play(act, memory, now, &request_id),
             Err(refusal) => (refusal.code.to_string(), Delivery::Whole(refusal.answer(&request_id))),
         };
-        state.counters.ended(self.api_name, &code);
+        memory.counters.ended(self.api_name, &code);
         delivery
     }
 }
@@ -147,11 +147,11 @@ impl Ready {
         Ok(Ready { route, act })
     }
 
-    fn admit(self, state: &mut State, moment: Duration) -> Result<(Route, Act), Refusal> {
+    fn admit(self, memory: &mut Memory, moment: Duration) -> Result<(Route, Act), Refusal> {
         let Ready { route, act } = self;
         let Api { name, per_second, .. } = *route.api;
         let key = QuotaKey { key_id: route.key_id.clone(), api: name, region: route.region.clone() };
-        if !state.pace.admit(key, per_second, moment) {
+        if !memory.pace.admit(key, per_second, moment) {
             let message = format!("more than {per_second} calls of {name} in a second");
             return Err(Refusal::new("RequestLimitExceeded", message));
         }
@@ -160,11 +160,11 @@ impl Ready {
 }
 
 impl Route {
-    fn play(self, act: Act, state: &mut State, now: Timestamp, request_id: &str) -> (String, Delivery) {
+    fn play(self, act: Act, memory: &mut Memory, now: Timestamp, request_id: &str) -> (String, Delivery) {
         let refuse =
             |code: &str| Refusal::new(code.to_owned(), "a fault that was asked for").answer(request_id);
         let call = Call { api: self.api.name, instances: &act.instances, refuse: &refuse };
-        let State { world, faults, .. } = state;
+        let Memory { world, faults, .. } = memory;
         let perform = act.perform;
         let played = faults.play(&call, |lag| {
             let visit = Visit { key_id: &self.key_id, region: &self.region, now, lag };
@@ -240,4 +240,106 @@ fn action_of(request: &Request<Bytes>) -> Option<&str> {
 
 fn signed(lag: Duration) -> SignedDuration {
     SignedDuration::try_from(lag).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(NOW).unwrap()
+    }
+
+    /// A call of each API that succeeds.
+    fn good_call() -> impl Strategy<Value = (&'static str, Value)> {
+        let term = json!({ "InstanceId": "crs-sandbox-1", "Period": 1 });
+        let window =
+            json!({ "StartTime": "2027-01-01 00:00:00", "EndTime": "2027-02-01 00:00:00", "Limit": 20 });
+        prop::sample::select(vec![
+            ("redis:RenewInstance", term.clone()),
+            ("redis:InquiryPriceRenewInstance", term),
+            (
+                "redis:DescribeInstances",
+                json!({ "Limit": 20, "Offset": 0, "InstanceIds": ["crs-sandbox-1"] }),
+            ),
+            ("billing:DescribeDealsByCond", window),
+            ("billing:DescribeAccountBalance", json!({})),
+        ])
+    }
+
+    fn name() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "InstanceId",
+            "InstanceIds",
+            "Period",
+            "ModifyPayMode",
+            "Limit",
+            "Offset",
+            "Status",
+            "StatusSet",
+            "AutoRenew",
+            "BillingMode",
+            "OrderBy",
+            "OrderType",
+            "StartTime",
+            "EndTime",
+            "ResourceId",
+            "OrderId",
+        ])
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let texts = ["", "curDeadline", "prepaid", "9999-12-31 23:59:59", "-9999-99-99 99:99:99"];
+        let scalar = prop_oneof![
+            prop::sample::select(vec![i64::MIN, -1, 0, 1, 4, 36, 1_000, i64::MAX]).prop_map(Value::from),
+            prop::sample::select(texts.to_vec()).prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            Just(Value::Null),
+        ];
+        prop_oneof![scalar.clone(), prop::collection::vec(scalar, 0..4).prop_map(Value::from)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(2), ..ProptestConfig::with_cases(2_000) })]
+
+        #[test]
+        fn no_header_makes_the_reader_panic(
+            authorization in "(TC3-HMAC-SHA256 )?Credential=[A-Za-z/é]{0,40}/tc3_request, SignedHeaders=[a-z;-]{0,9}content-type;host, Signature=.{0,9}|.{0,80}",
+            timestamp in "-?[0-9]{0,30}|1800000000",
+            query in "[!-~&&[^#<>\"]]{0,60}",
+            body in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let head = Request::builder().method("POST").uri(format!("/?{query}"));
+            let head = head.header("x-tc-action", "RenewInstance").header("x-tc-version", "2018-04-12");
+            let head = head.header("x-tc-timestamp", timestamp).header("authorization", authorization.into_bytes());
+            if let Ok(request) = head.body(Bytes::from(body)) {
+                prop_assert!(read(&request, now()).ready.is_err());
+            }
+        }
+
+        #[test]
+        fn no_parameters_make_a_call_panic_or_charge_without_an_order(
+            (api, mut parameters) in good_call(),
+            changes in prop::collection::btree_map(name(), value(), 0..3),
+            lag_seconds in prop::sample::select(vec![0, 60, u64::MAX]),
+        ) {
+            parameters.as_object_mut().unwrap().extend(changes.into_iter().map(|(name, value)| (name.to_owned(), value)));
+            let head = Request::builder().method("POST").header("content-type", "application/json");
+            let request = head.body(Bytes::from(parameters.to_string())).unwrap();
+            let lag = Duration::from_secs(lag_seconds);
+            let visit = Visit { key_id: "AKIDsandbox", region: "ap-guangzhou", now: now(), lag };
+            let mut world = World::new(now());
+            let api = apis().find(|known| known.name == api).unwrap();
+            let act = Arguments::of_request(&request).and_then(api.read);
+            let answer = act.and_then(|act| (act.perform)(&mut world, &visit));
+            let is_sold = answer.is_ok_and(|answer| answer.get("DealName").is_some());
+            prop_assert_eq!(world.ledger().len(), usize::from(is_sold));
+        }
+    }
 }
