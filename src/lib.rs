@@ -1,4 +1,51 @@
 //! renewd keeps prepaid cloud instances from lapsing, without ever paying twice.
+//!
+//! It reads renewal policies from files, keeps them and everything it does in SQLite, fires them by cron
+//! schedules, and orders renewals at the clouds through one lane an account. A renewal is a purchase, and most of
+//! the clouds' APIs take no idempotency token: a request repeated is a second charge, an answer that never came
+//! says nothing about the money, and an instance not renewed is destroyed. All of the design follows from that.
+//!
+//! # Flow
+//!
+//! ```text
+//! files --config--> store.policies --ticker+schedule--> runs(queued) --claim--> lane --permit, guard, intent, send--> cloud
+//!                                                         ^                      |                                  |
+//!                                                         +--- finish(claim) ----+<---------- retry::after(answer) --+
+//! unknown, placed --reconcile(evidence)--> confirmed | queued again | a person
+//! ```
+//!
+//! # Floors
+//!
+//! Imports point down only, and rooms on one floor do not know each other; `tests/tidy.rs` holds them to it. The
+//! modules below stand in reading order.
+//!
+//! | floor | rooms | |
+//! |---|---|---|
+//! | 0 words | [`domain`], [`clock`] | newtypes and enums; the only reader of wall time |
+//! | 1 decisions | [`schedule`], [`guard`], [`retry`], [`verdict`] | pure functions, `now` is an argument |
+//! | 2 the outside | [`limiter`], [`store`], [`cloud`] | pace, SQLite, the vendors' APIs |
+//! | 3 the work | [`engine`] | the only place where store and cloud meet |
+//! | 4 the operator's side | [`config`], [`telemetry`], [`sandbox`] | files, logs, the practice cloud |
+//! | 5 | [`daemon`] | wiring, signals, readiness, graceful stop |
+//! | 6 | [`cli`] | one file a command |
+//!
+//! # Invariants
+//!
+//! Invariant: no purchase leaves the process before its order row is committed with `synchronous=FULL`; sending
+//! takes the [`domain::order::Committed`] that only [`store::Store::intend`] makes, and consumes it.
+//!
+//! Invariant: at most one order of an instance is open, and at most one order of a cycle stands. Two unique indexes
+//! of `migrations/` say so; nothing else needs to be right for it to hold.
+//!
+//! Invariant: pause, epoch, budget, open order and cycle are conditions of the intent's own INSERT.
+//!
+//! Invariant: an unknown outcome is never repeated. [`verdict`] calls an order "not ordered" only on evidence, and
+//! what evidence cannot settle waits for a person.
+//!
+//! Invariant: a run ends once, with a reason; triggers in the schema refuse to let it leave its end.
+//!
+//! Invariant: absent are a lease timer (one daemon, one epoch), a transaction open during a call, a lock held over
+//! an await, work in a scheduler's callback, and any second reader of the wall clock.
 
 pub mod domain;
 
@@ -14,3 +61,5 @@ pub mod limiter;
 pub mod store;
 
 pub mod engine;
+
+pub mod sandbox;

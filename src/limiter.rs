@@ -247,6 +247,7 @@ mod tests {
     fn a_permit_that_is_dropped_unwritten_gives_its_place_back() {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
         let limiter = Limiter::new(clock.clone());
+        assert!(limiter.try_acquire(&key(), 1.0).is_err());
         clock.advance(Duration::from_secs(2));
         drop(limiter.try_acquire(&key(), 1.0).unwrap());
         clock.advance(Duration::from_secs(2));

@@ -218,18 +218,15 @@ fn agreed_on(
     let apart = question.settle / 3;
     let mut counted = 0;
     let mut first = *latest_at;
-    let mut next_before = Duration::MAX;
+    let mut next_before = Some(Duration::MAX);
     for (at, evidence) in looks.iter().rev() {
         if !agrees(&evidence.list) || evidence.expiry != ExpirySeen::At(expiry) {
             break;
         }
         first = *at;
-        if *at <= next_before {
+        if next_before.is_some_and(|latest| *at <= latest) {
             counted += 1;
-            next_before = at.saturating_sub(apart);
-        }
-        if at.is_zero() {
-            break;
+            next_before = at.checked_sub(apart);
         }
     }
     counted >= LOOKS && latest_at.saturating_sub(first) >= question.settle

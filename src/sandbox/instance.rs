@@ -1,0 +1,212 @@
+//! What the practice cloud has on sale, and how it looks to those who read.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::domain::money::Fen;
+use crate::domain::observation::Spec;
+use crate::sandbox::yuan::{self, Yuan};
+
+const DEFAULT_PRICE_PER_MONTH: Fen = Fen::new(10_000);
+const DEFAULT_SPEC: Spec = Spec { mem_size_mb: 1024, shards: 1, replicas: 1 };
+
+/// The kinds of machine; which API may renew one follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    Redis,
+    Cvm,
+    Ecs,
+}
+
+/// States that matter to a purchase. Nothing lapses by itself: an instance stays what it was last set to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    #[default]
+    Running,
+    /// Another flow holds it.
+    Busy,
+    /// Shut off for lack of renewal; a renewal brings it back.
+    Isolated,
+    /// To be deleted; past saving.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChargeType {
+    #[default]
+    Prepaid,
+    Postpaid,
+}
+
+/// Written as `true` or `false`, also read as `"on"` or `"off"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SwitchText", into = "bool")]
+pub struct Switch(pub bool);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected true, false, \"on\" or \"off\"")]
+enum SwitchText {
+    Bool(bool),
+    Word(SwitchWord),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SwitchWord {
+    On,
+    Off,
+}
+
+/// One instance, seen from every region and with every key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Instance {
+    pub id: String,
+    #[serde(rename = "product")]
+    pub family: Family,
+    pub expires_at: Timestamp,
+    pub state: State,
+    pub auto_renew: Switch,
+    pub charge_type: ChargeType,
+    /// Only Redis has these dimensions.
+    pub spec: Option<Spec>,
+    #[serde(rename = "price_cny_per_month", with = "yuan")]
+    pub price_per_month: Fen,
+    pub created_at: Timestamp,
+    /// What readers saw before each charge, oldest first.
+    #[serde(skip)]
+    history: Vec<Before>,
+}
+
+/// The look of an instance before one charge, shown to reads of moments before `until`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Before {
+    until: Timestamp,
+    look: Look,
+}
+
+/// The part of an instance that a charge changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    pub expires_at: Timestamp,
+    pub state: State,
+}
+
+/// The body of `PUT /_sandbox/instances/ID`; what is absent stays as it is.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceChange {
+    pub product: Option<Family>,
+    pub expires_at: Option<Timestamp>,
+    pub state: Option<State>,
+    pub auto_renew: Option<Switch>,
+    pub charge_type: Option<ChargeType>,
+    pub spec: Option<SpecChange>,
+    pub(crate) price_cny_per_month: Option<Yuan>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecChange {
+    pub mem_size_mb: Option<u32>,
+    pub shards: Option<u32>,
+    pub replicas: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the id `{0}` begins with none of crs-, ins- and i-: say its product (redis, cvm or ecs)")]
+pub struct UnknownProduct(pub String);
+
+impl Family {
+    /// What the id of an instance tells.
+    pub fn of_id(id: &str) -> Result<Family, UnknownProduct> {
+        let by_prefix = [("crs-", Family::Redis), ("ins-", Family::Cvm), ("i-", Family::Ecs)];
+        let found = by_prefix.iter().find(|(prefix, _)| id.starts_with(prefix));
+        found.map(|(_, family)| *family).ok_or_else(|| UnknownProduct(id.to_owned()))
+    }
+}
+
+impl Instance {
+    /// A running prepaid one of default size and price.
+    pub fn new(id: impl Into<String>, family: Family, expires_at: Timestamp, now: Timestamp) -> Instance {
+        Instance {
+            id: id.into(),
+            family,
+            expires_at: whole_second(expires_at),
+            state: State::Running,
+            auto_renew: Switch(false),
+            charge_type: ChargeType::Prepaid,
+            spec: (family == Family::Redis).then_some(DEFAULT_SPEC),
+            price_per_month: DEFAULT_PRICE_PER_MONTH,
+            created_at: now,
+            history: Vec::new(),
+        }
+    }
+
+    /// What is set is seen at once, also by reads that lag.
+    pub fn change(&mut self, change: &InstanceChange) {
+        self.history.clear();
+        self.family = change.product.unwrap_or(self.family);
+        self.expires_at = change.expires_at.map_or(self.expires_at, whole_second);
+        self.state = change.state.unwrap_or(self.state);
+        self.auto_renew = change.auto_renew.unwrap_or(self.auto_renew);
+        self.charge_type = change.charge_type.unwrap_or(self.charge_type);
+        self.price_per_month = change.price_cny_per_month.map_or(self.price_per_month, |Yuan(price)| price);
+        if let Some(spec) = change.spec {
+            let old = self.spec.unwrap_or(DEFAULT_SPEC);
+            self.spec = Some(Spec {
+                mem_size_mb: spec.mem_size_mb.unwrap_or(old.mem_size_mb),
+                shards: spec.shards.unwrap_or(old.shards),
+                replicas: spec.replicas.unwrap_or(old.replicas),
+            });
+        }
+    }
+
+    /// Takes a renewal that readers see from `seen_from` on.
+    pub(crate) fn renew(&mut self, expires_at: Timestamp, seen_from: Timestamp) {
+        self.history.push(Before { until: seen_from, look: self.look() });
+        self.expires_at = expires_at;
+        self.state = State::Running;
+    }
+
+    /// How a read of that moment sees it.
+    pub fn look_at(&self, moment: Timestamp) -> Look {
+        let hidden = self.history.iter().find(|before| before.until > moment);
+        hidden.map_or_else(|| self.look(), |before| before.look)
+    }
+
+    fn look(&self) -> Look {
+        Look { expires_at: self.expires_at, state: self.state }
+    }
+}
+
+/// Providers show expiries in whole seconds; the ledger must not know more than they show.
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+impl InstanceChange {
+    pub fn with_price_per_month(mut self, price: Fen) -> InstanceChange {
+        self.price_cny_per_month = Some(Yuan(price));
+        self
+    }
+}
+
+impl From<SwitchText> for Switch {
+    fn from(text: SwitchText) -> Switch {
+        match text {
+            SwitchText::Bool(on) => Switch(on),
+            SwitchText::Word(SwitchWord::On) => Switch(true),
+            SwitchText::Word(SwitchWord::Off) => Switch(false),
+        }
+    }
+}
+
+impl From<Switch> for bool {
+    fn from(switch: Switch) -> bool {
+        switch.0
+    }
+}

@@ -1,0 +1,150 @@
+//! The parameters of a call, taken by name and type; what nobody takes is an unknown parameter.
+
+use std::collections::BTreeMap;
+
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use serde_json::{Map, Value};
+
+use crate::sandbox::tencentcloud::{Refusal, verify};
+
+#[derive(Debug)]
+pub(super) struct Arguments {
+    values: Map<String, Value>,
+    /// In a query everything is text; in JSON an integer in quotes is a mistake.
+    from_query: bool,
+}
+
+impl Arguments {
+    pub(super) fn of_request(request: &Request<Bytes>) -> Result<Arguments, Refusal> {
+        match *request.method() {
+            Method::GET => Ok(Arguments::of_query(request.uri().query().unwrap_or_default())),
+            Method::POST => Arguments::of_body(request),
+            _ => Err(Refusal::new("UnsupportedProtocol", "only GET and POST are supported")),
+        }
+    }
+
+    fn of_body(request: &Request<Bytes>) -> Result<Arguments, Refusal> {
+        let content_type = verify::header(request, "content-type").unwrap_or_default();
+        if !content_type.starts_with("application/json") {
+            return Err(Refusal::invalid("Content-Type", "of a POST must be application/json"));
+        }
+        match serde_json::from_slice(request.body()) {
+            Ok(Value::Object(values)) => Ok(Arguments { values, from_query: false }),
+            Ok(_) => Err(Refusal::new("InvalidParameter", "the body is not a JSON object")),
+            Err(error) => Err(Refusal::new("InvalidParameter", format!("the body is not JSON: {error}"))),
+        }
+    }
+
+    /// Lists come flattened: `InstanceIds.0=…&InstanceIds.1=…`, counted from 0 or 1.
+    fn of_query(query: &str) -> Arguments {
+        let mut values = Map::new();
+        let mut lists: BTreeMap<String, BTreeMap<u32, Value>> = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let value = Value::String(value.into_owned());
+            match name.split_once('.').map(|(list, at)| (list, at.parse::<u32>())) {
+                Some((list, Ok(at))) => {
+                    lists.entry(list.to_owned()).or_default().insert(at, value);
+                }
+                _ => {
+                    values.insert(name.into_owned(), value);
+                }
+            }
+        }
+        values.extend(lists.into_iter().map(|(name, list)| (name, list.into_values().collect())));
+        Arguments { values, from_query: true }
+    }
+
+    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Refusal> {
+        self.take(name).map(|value| as_text(name, value)).transpose()
+    }
+
+    pub(super) fn integer(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
+        let from_query = self.from_query;
+        self.take(name).map(|value| as_integer(name, &value, from_query)).transpose()
+    }
+
+    pub(super) fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, Refusal> {
+        let Some(items) = self.list(name)? else { return Ok(None) };
+        items.into_iter().map(|item| as_text(name, item)).collect::<Result<_, _>>().map(Some)
+    }
+
+    pub(super) fn integers(&mut self, name: &str) -> Result<Option<Vec<i64>>, Refusal> {
+        let from_query = self.from_query;
+        let Some(items) = self.list(name)? else { return Ok(None) };
+        items.iter().map(|item| as_integer(name, item, from_query)).collect::<Result<_, _>>().map(Some)
+    }
+
+    pub(super) fn boolean(&mut self, name: &str) -> Result<Option<bool>, Refusal> {
+        let read = |value| match value {
+            Value::Bool(flag) => Ok(flag),
+            Value::String(text) if self.from_query => {
+                text.parse().map_err(|_| Refusal::invalid(name, "is not true or false"))
+            }
+            _ => Err(Refusal::invalid(name, "is not true or false")),
+        };
+        self.values.remove(name).filter(|value| !value.is_null()).map(read).transpose()
+    }
+
+    /// Documented parameters that are not played here: better refused than silently without effect.
+    pub(super) fn refuse_unplayed(&self, names: &[&str]) -> Result<(), Refusal> {
+        let found = names.iter().find(|name| self.values.contains_key(**name));
+        found.map_or(Ok(()), |name| {
+            let message = format!("the practice cloud does not play the parameter `{name}`");
+            Err(Refusal::new("UnsupportedOperation", message))
+        })
+    }
+
+    /// Everything was taken.
+    pub(super) fn finish(self) -> Result<(), Refusal> {
+        let left = self.values.keys().next();
+        left.map_or(Ok(()), |name| {
+            Err(Refusal::new("UnknownParameter", format!("the parameter `{name}` is not recognized")))
+        })
+    }
+
+    fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, Refusal> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Array(items)) => Ok(Some(items)),
+            Some(_) => Err(Refusal::invalid(name, "is not a list")),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.values.remove(name).filter(|value| !value.is_null())
+    }
+}
+
+fn as_text(name: &str, value: Value) -> Result<String, Refusal> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(Refusal::invalid(name, "is not a string")),
+    }
+}
+
+fn as_integer(name: &str, value: &Value, from_query: bool) -> Result<i64, Refusal> {
+    let digits = value.as_str().filter(|_| from_query).and_then(|text| text.parse().ok());
+    value.as_i64().or(digits).ok_or_else(|| Refusal::invalid(name, "is not an integer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flattened_list_is_put_together_in_its_order() {
+        let mut arguments = Arguments::of_query("Ids.10=c&Ids.2=b&Ids.1=a%2Bx+y&Limit=20");
+        assert_eq!(arguments.texts("Ids").unwrap().unwrap(), ["a+x y", "b", "c"]);
+        assert_eq!(arguments.integer("Limit"), Ok(Some(20)));
+        assert!(arguments.finish().is_ok());
+    }
+
+    #[test]
+    fn an_integer_in_quotes_is_one_only_in_a_query() {
+        assert_eq!(Arguments::of_query("Period=1").integer("Period"), Ok(Some(1)));
+        let values = Map::from_iter([("Period".to_owned(), Value::from("1"))]);
+        let refused = Arguments { values, from_query: false }.integer("Period").unwrap_err();
+        assert_eq!(refused.code, "InvalidParameter");
+    }
+}
