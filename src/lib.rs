@@ -62,4 +62,5 @@ pub mod store;
 
 pub mod engine;
 
+pub mod config;
 pub mod sandbox;

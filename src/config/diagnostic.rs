@@ -1,0 +1,131 @@
+//! Mistakes and warnings with their place, and how they are shown.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// One mistake or warning: what is wrong, where, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    pub severity: Severity,
+    pub message: String,
+    pub place: Place,
+    /// The other place of a clash, with what it is.
+    pub related: Option<(Place, String)>,
+    pub help: Option<String>,
+}
+
+/// A file, and where in it; no spot when the file as a whole is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub file: PathBuf,
+    pub spot: Option<Spot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// The line as it may be shown: values that may be secrets are cut out of it.
+    pub text: Arc<str>,
+    /// The offending bytes of `text`.
+    pub mark: Range<usize>,
+}
+
+/// All mistakes of what was read (and its warnings, which come last). Never empty of mistakes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal(Vec<Diagnostic>);
+
+impl Diagnostic {
+    /// Several lines, without a final newline; `styled` adds terminal colours.
+    pub fn render(&self, styled: bool) -> String {
+        let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut group = Group::with_title(level.primary_title(self.message.as_str()));
+        group = with_place(group, &self.place, AnnotationKind::Primary, None);
+        if let Some((place, label)) = &self.related {
+            group = with_place(group, place, AnnotationKind::Context, Some(label));
+        }
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        renderer.render(&[group])
+    }
+}
+
+fn with_place<'a>(
+    group: Group<'a>,
+    place: &'a Place,
+    kind: AnnotationKind,
+    label: Option<&'a String>,
+) -> Group<'a> {
+    let path = place.file.to_string_lossy();
+    match &place.spot {
+        None => group.element(Origin::path(path)),
+        Some(spot) => {
+            let annotation = kind.span(spot.mark.clone()).label(label.map(String::as_str));
+            let snippet = Snippet::source(&*spot.text).path(path).line_start(spot.line);
+            group.element(snippet.annotation(annotation))
+        }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl Refusal {
+    pub(crate) fn of_one(mistake: Box<Diagnostic>) -> Refusal {
+        Refusal(vec![*mistake])
+    }
+
+    /// Gives the warnings back when there is no mistake among them.
+    pub(crate) fn unless_only_warnings(mut diagnostics: Vec<Diagnostic>) -> Result<Vec<Diagnostic>, Refusal> {
+        if diagnostics.iter().all(|found| found.severity == Severity::Warning) {
+            return Ok(diagnostics);
+        }
+        diagnostics.sort_by_key(|found| found.severity == Severity::Warning);
+        Err(Refusal(diagnostics))
+    }
+
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.0
+    }
+
+    pub fn mistakes(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.0.iter().filter(|found| found.severity == Severity::Error)
+    }
+
+    pub fn render(&self, styled: bool) -> String {
+        let mut text: String = self.0.iter().map(|found| found.render(styled) + "\n\n").collect();
+        match self.mistakes().count() {
+            1 => text.push_str("1 mistake"),
+            count => text.push_str(&format!("{count} mistakes")),
+        }
+        text
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Refusal {}

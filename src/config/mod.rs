@@ -1,0 +1,86 @@
+//! Configuration: files become [`Config`] and [`PolicySet`], or a [`Refusal`] with every mistake in them.
+//!
+//! Invariant: nothing read as a secret, or in place of a reference to one, is part of a message.
+
+mod account;
+mod diagnostic;
+mod environment;
+mod plan;
+mod policies;
+mod policy;
+mod reader;
+mod region;
+pub mod secrets;
+mod settings;
+mod source;
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+pub use account::{Account, Budget, CredentialSource, Endpoint, KNOWN_APIS};
+pub use diagnostic::{Diagnostic, Place, Refusal, Severity, Spot};
+pub use environment::Environment;
+pub use policies::{PolicySet, PolicySource};
+pub use policy::DEFAULT_WITHIN_DAYS;
+pub use settings::{Config, HistoryConfig, HttpConfig, LogConfig, LogFormat, RetryConfig};
+
+use reader::Findings;
+use settings::Surroundings;
+
+/// Something read without a mistake, and what is doubtful about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded<T> {
+    pub value: T,
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads `renewd.toml`.
+///
+/// # Errors
+/// All its mistakes.
+pub fn load(path: &Path, environment: &Environment) -> Result<Loaded<Config>, Refusal> {
+    let findings = Findings::default();
+    let (config, _) = settings::read(path, environment, &findings).map_err(Refusal::of_one)?;
+    accept(config, findings)
+}
+
+/// Reads the policies that `config` names. `now` is only the start of the look ahead for warnings.
+///
+/// # Errors
+/// All mistakes of all policy files.
+pub fn load_policies(config: &Config, now: Timestamp) -> Result<Loaded<PolicySet>, Refusal> {
+    let findings = Findings::default();
+    let set = policies::read(&Surroundings::of(config), now, &findings);
+    accept(set, findings)
+}
+
+/// Reads both, so that their mistakes are reported together.
+///
+/// # Errors
+/// All mistakes of all files.
+pub fn load_all(
+    path: &Path,
+    environment: &Environment,
+    now: Timestamp,
+) -> Result<Loaded<(Config, PolicySet)>, Refusal> {
+    let findings = Findings::default();
+    let (config, surroundings) = settings::read(path, environment, &findings).map_err(Refusal::of_one)?;
+    let set = policies::read(&surroundings, now, &findings);
+    accept((config, set), findings)
+}
+
+/// [`PolicySet::digest`] of what is on disk now, without parsing it.
+///
+/// # Errors
+/// A file or the folder cannot be read.
+pub fn digest_on_disk(config: &Config) -> Result<String, Refusal> {
+    let findings = Findings::default();
+    let digest = policies::read_digest(&Surroundings::of(config), &findings);
+    accept(digest, findings).map(|loaded| loaded.value)
+}
+
+fn accept<T>(value: T, findings: Findings) -> Result<Loaded<T>, Refusal> {
+    let warnings = Refusal::unless_only_warnings(findings.into_diagnostics())?;
+    Ok(Loaded { value, warnings })
+}

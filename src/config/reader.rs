@@ -1,0 +1,324 @@
+//! A cursor over a parsed file that notes each mistake with its place and goes on.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::{Range, RangeInclusive};
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::diagnostic::{Diagnostic, Place, Severity};
+use crate::config::source::SourceFile;
+
+/// Longer offending text is shortened in messages; the marked line shows it whole.
+const LONGEST_QUOTE: usize = 80;
+
+/// How alike (of 1) a word must be to a known one to be taken for its misspelling.
+const ALIKE: f64 = 0.5;
+
+/// Everything found in all files, in the order of finding.
+#[derive(Default)]
+pub(crate) struct Findings {
+    diagnostics: RefCell<Vec<Diagnostic>>,
+}
+
+impl Findings {
+    pub(crate) fn note(&self, diagnostic: Diagnostic) {
+        self.diagnostics.borrow_mut().push(diagnostic);
+    }
+
+    pub(crate) fn mistake_count(&self) -> usize {
+        let diagnostics = self.diagnostics.borrow();
+        diagnostics.iter().filter(|found| found.severity == Severity::Error).count()
+    }
+
+    pub(crate) fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.diagnostics.into_inner()
+    }
+
+    /// A mistake that belongs to a file or folder as a whole.
+    pub(crate) fn mistake_of_file(&self, file: &Path, message: String, help: &str) {
+        self.note(Diagnostic {
+            severity: Severity::Error,
+            message,
+            place: Place { file: file.to_owned(), spot: None },
+            related: None,
+            help: Some(help.to_owned()),
+        });
+    }
+}
+
+/// One file being read.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    file: &'a SourceFile,
+    findings: &'a Findings,
+    /// The syntax is broken somewhere, so what is missing or unknown may be only misread.
+    is_broken: bool,
+}
+
+/// Parses as much of the file as can be, noting one syntax mistake a line.
+pub(crate) fn parse<'a>(file: &'a SourceFile, findings: &'a Findings) -> (Reader<'a>, Spanned<DeTable<'a>>) {
+    let (root, errors) = DeTable::parse_recoverable(file.text());
+    let reader = Reader { file, findings, is_broken: !errors.is_empty() };
+    let mut mistakes: Vec<_> = errors.iter().map(|error| (error.span().unwrap_or(0..0), error)).collect();
+    mistakes.sort_by_key(|(span, _)| span.start);
+    mistakes.dedup_by_key(|(span, _)| file.line_number(span.start));
+    for (span, error) in mistakes {
+        reader.fail(span, error.message(), syntax_help(error.message()));
+    }
+    (reader, root)
+}
+
+fn syntax_help(message: &str) -> &'static str {
+    if message.starts_with("string values must be quoted") {
+        "put the value in quotes: key = \"value\""
+    } else if message.starts_with("duplicate key") {
+        "each key and each [table] is written once"
+    } else {
+        "see https://toml.io for the syntax"
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn is_broken(self) -> bool {
+        self.is_broken
+    }
+
+    pub(crate) fn fail(self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        self.note(Severity::Error, span, message.into(), help.into());
+    }
+
+    pub(crate) fn warn(self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        self.note(Severity::Warning, span, message.into(), help.into());
+    }
+
+    fn note(self, severity: Severity, span: Range<usize>, message: String, help: String) {
+        let place = self.file.place(span);
+        self.findings.note(Diagnostic { severity, message, place, related: None, help: Some(help) });
+    }
+
+    pub(crate) fn root(self, table: &'a Spanned<DeTable<'a>>) -> Table<'a> {
+        Table {
+            reader: self,
+            title: "the file".to_owned(),
+            span: 0..0,
+            entries: table.get_ref(),
+            asked: vec![],
+        }
+    }
+}
+
+/// A table, and which of its keys were asked for: the rest is unknown.
+pub(crate) struct Table<'a> {
+    reader: Reader<'a>,
+    title: String,
+    /// Where something missing is reported.
+    span: Range<usize>,
+    entries: &'a DeTable<'a>,
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Table<'a> {
+    pub(crate) fn title(&self) -> &str {
+        &self.title
+    }
+
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Entry<'a>> {
+        self.asked.push(key);
+        let (key, value) = self.entries.get_key_value(key)?;
+        Some(Entry { reader: self.reader, key: key.get_ref(), key_span: key.span(), value })
+    }
+
+    pub(crate) fn require(&mut self, key: &'static str, help: &str) -> Option<Entry<'a>> {
+        let found = self.take(key);
+        if found.is_none() {
+            self.fail_missing(format!("{} has no `{key}`", self.title), help);
+        }
+        found
+    }
+
+    pub(crate) fn fail_missing(&self, message: String, help: &str) {
+        if !self.reader.is_broken {
+            self.reader.fail(self.span.clone(), message, help);
+        }
+    }
+
+    /// All entries of a table whose keys are names, in the order of the file.
+    pub(crate) fn named_entries(&self) -> Vec<Entry<'a>> {
+        let mut entries: Vec<_> = self
+            .entries
+            .iter()
+            .map(|(key, value)| Entry {
+                reader: self.reader,
+                key: key.get_ref(),
+                key_span: key.span(),
+                value,
+            })
+            .collect();
+        entries.sort_by_key(|entry| entry.key_span.start);
+        entries
+    }
+
+    pub(crate) fn refuse_unknown_keys(self) {
+        if self.reader.is_broken {
+            return;
+        }
+        for entry in self.named_entries() {
+            if !self.asked.contains(&entry.key) {
+                let message = format!("{} has no key {}", self.title, quoted(entry.key));
+                entry.fail_at_key(message, suggestion(entry.key, self.asked.iter().copied()));
+            }
+        }
+    }
+}
+
+/// A key with its value.
+#[derive(Clone)]
+pub(crate) struct Entry<'a> {
+    pub(crate) reader: Reader<'a>,
+    pub(crate) key: &'a str,
+    pub(crate) key_span: Range<usize>,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+impl<'a> Entry<'a> {
+    pub(crate) fn span(&self) -> Range<usize> {
+        self.value.span()
+    }
+
+    pub(crate) fn fail(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.reader.fail(self.span(), message, help);
+    }
+
+    pub(crate) fn fail_at_key(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.reader.fail(self.key_span.clone(), message, help);
+    }
+
+    fn fail_kind(&self, wanted: &str) {
+        let found = kind_of(self.value.get_ref());
+        let message = format!("`{}` must be {wanted}, not {found}", self.key);
+        self.fail(message, format!("write {wanted}"));
+    }
+
+    pub(crate) fn text(&self) -> Option<&'a str> {
+        let text = self.value.get_ref().as_str();
+        if text.is_none() {
+            self.fail_kind("text in quotes");
+        }
+        text
+    }
+
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        let boolean = self.value.get_ref().as_bool();
+        if boolean.is_none() {
+            self.fail_kind("true or false");
+        }
+        boolean
+    }
+
+    pub(crate) fn whole_number<N>(&self, range: RangeInclusive<N>) -> Option<N>
+    where
+        N: TryFrom<u64> + PartialOrd + fmt::Display,
+    {
+        let Some(integer) = self.value.get_ref().as_integer() else {
+            self.fail_kind("a whole number");
+            return None;
+        };
+        let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let number =
+            number.and_then(|number| N::try_from(number).ok()).filter(|number| range.contains(number));
+        if number.is_none() {
+            let message = format!("`{}` is {integer}, out of range", self.key);
+            self.fail(message, format!("write a whole number from {} to {}", range.start(), range.end()));
+        }
+        number
+    }
+
+    /// A number as the file spells it, quoted or not: money never passes through a float.
+    pub(crate) fn number_text(&self, wanted: &str) -> Option<String> {
+        match self.value.get_ref() {
+            DeValue::Integer(integer) if integer.radix() == 10 => Some(integer.as_str().to_owned()),
+            DeValue::Float(float) => Some(float.as_str().to_owned()),
+            DeValue::String(text) => Some(text.to_string()),
+            _ => {
+                self.fail_kind(wanted);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
+        let text = self.text()?;
+        let found = choices.iter().find(|(name, _)| *name == text);
+        if found.is_none() {
+            let message = format!("`{}` cannot be {}", self.key, quoted(text));
+            self.fail(message, suggestion(text, choices.iter().map(|(name, _)| *name)));
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    /// `title` is what messages call it.
+    pub(crate) fn table(&self, title: impl Into<String>) -> Option<Table<'a>> {
+        let Some(entries) = self.value.get_ref().as_table() else {
+            self.fail_kind("a table");
+            return None;
+        };
+        Some(Table {
+            reader: self.reader,
+            title: title.into(),
+            span: self.key_span.clone(),
+            entries,
+            asked: Vec::new(),
+        })
+    }
+
+    /// The items of a list, each an entry under the list's key.
+    pub(crate) fn items(&self, wanted: &str) -> Option<Vec<Entry<'a>>> {
+        let Some(items) = self.value.get_ref().as_array() else {
+            self.fail_kind(wanted);
+            return None;
+        };
+        Some(items.iter().map(|value| Entry { value, ..self.clone() }).collect())
+    }
+}
+
+fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with decimals",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// Offending text for a message: on one line, not endless, in backticks.
+pub(crate) fn quoted(text: &str) -> String {
+    let escaped: String = text.chars().take(LONGEST_QUOTE).flat_map(char::escape_debug).collect();
+    let more = if text.chars().nth(LONGEST_QUOTE).is_some() { "…" } else { "" };
+    format!("`{}{more}`", escaped.replace("\\'", "'").replace("\\\"", "\""))
+}
+
+/// The known word that was probably meant, else all known ones.
+pub(crate) fn suggestion<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    match nearest(word, known.iter().copied()) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None if known.is_empty() => "remove it".to_owned(),
+        None => format!("known here: {}", known.join(", ")),
+    }
+}
+
+pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let word = word.to_ascii_lowercase();
+    known
+        .into_iter()
+        .map(|name| (strsim::normalized_damerau_levenshtein(&word, &name.to_ascii_lowercase()), name))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
+}

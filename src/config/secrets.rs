@@ -1,0 +1,112 @@
+//! Reading the secrets that references name. Nothing read here is ever in a message.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use secrecy::zeroize::Zeroizing;
+use thiserror::Error;
+
+use crate::config::environment::Environment;
+use crate::domain::secret::{Secret, SecretRef};
+
+/// Where systemd keeps the service's credentials: commands run from a shell look there.
+const SERVICE_CREDENTIALS: &str = "/run/credentials/renewd.service";
+
+/// Far above any key or session token; a wrong path should not fill the memory.
+const LARGEST_SECRET_BYTES: u64 = 64 * 1024;
+
+/// Permission bits of group and others.
+const SHARED_BITS: u32 = 0o077;
+
+#[derive(Debug, Error)]
+pub enum SecretError {
+    #[error("`{reference}`: the environment variable is not set, empty or not UTF-8; set it for the service")]
+    NoVariable { reference: SecretRef },
+    #[error("`{reference}`: there is no file {path}; give the unit LoadCredential={name}:…", path = .path.display())]
+    NoCredential { reference: SecretRef, name: String, path: PathBuf },
+    #[error("`{reference}` cannot be read: {source}")]
+    Unreadable { reference: SecretRef, source: io::Error },
+    #[error("`{reference}` is open to other users (mode {mode:04o}); run: chmod 600 {path}", path = .path.display())]
+    Shared { reference: SecretRef, mode: u32, path: PathBuf },
+    #[error("`{reference}` is empty")]
+    Empty { reference: SecretRef },
+    #[error("`{reference}` is not a secret: {reason}")]
+    NotASecret { reference: SecretRef, reason: &'static str },
+}
+
+/// Reads the secret that a reference names.
+///
+/// # Errors
+/// It is not there, cannot be read, is open to other users, or is no single line of text.
+pub fn resolve(reference: &SecretRef, environment: &Environment) -> Result<Secret, SecretError> {
+    let value = match reference {
+        SecretRef::Env(name) => {
+            let value = environment.variable(name).map(Zeroizing::new);
+            value.ok_or_else(|| SecretError::NoVariable { reference: reference.clone() })?
+        }
+        SecretRef::Credential(name) => read_credential(reference, name, environment)?,
+        SecretRef::File(path) => {
+            let file = open(reference, path)?;
+            refuse_shared(reference, path, &file)?;
+            read(reference, file)?
+        }
+    };
+    let secret = Secret::new(&value);
+    let refuse = |reason| Err(SecretError::NotASecret { reference: reference.clone(), reason });
+    if secret.is_empty() {
+        return Err(SecretError::Empty { reference: reference.clone() });
+    }
+    if secret.expose().contains(char::is_control) {
+        return refuse("it has several lines or control characters");
+    }
+    Ok(secret)
+}
+
+/// systemd guards these files by the folder, so their own mode says nothing.
+fn read_credential(
+    reference: &SecretRef,
+    name: &str,
+    environment: &Environment,
+) -> Result<Zeroizing<String>, SecretError> {
+    let folder = environment.credentials_directory();
+    let path = folder.unwrap_or_else(|| PathBuf::from(SERVICE_CREDENTIALS)).join(name);
+    if !path.exists() {
+        let name = name.to_owned();
+        return Err(SecretError::NoCredential { reference: reference.clone(), name, path });
+    }
+    read(reference, open(reference, &path)?)
+}
+
+fn open(reference: &SecretRef, path: &Path) -> Result<File, SecretError> {
+    File::open(path).map_err(|error| unreadable(reference, error))
+}
+
+/// Asks the open file, not the path: what was judged is what is read.
+fn refuse_shared(reference: &SecretRef, path: &Path, file: &File) -> Result<(), SecretError> {
+    let metadata = file.metadata().map_err(|error| unreadable(reference, error))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & SHARED_BITS == 0 {
+        return Ok(());
+    }
+    Err(SecretError::Shared { reference: reference.clone(), mode, path: path.to_owned() })
+}
+
+fn read(reference: &SecretRef, file: File) -> Result<Zeroizing<String>, SecretError> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let limit = LARGEST_SECRET_BYTES + 1;
+    file.take(limit).read_to_end(&mut bytes).map_err(|error| unreadable(reference, error))?;
+    let refuse = |reason| Err(SecretError::NotASecret { reference: reference.clone(), reason });
+    if bytes.len() as u64 == limit {
+        return refuse("it is larger than 64 KiB");
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => refuse("it is not UTF-8 text"),
+    }
+}
+
+fn unreadable(reference: &SecretRef, source: io::Error) -> SecretError {
+    SecretError::Unreadable { reference: reference.clone(), source }
+}

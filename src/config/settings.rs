@@ -1,0 +1,308 @@
+//! `renewd.toml`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::account::{self, Account};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::environment::Environment;
+use crate::config::reader::{Entry, Findings, Table, nearest, parse, quoted};
+use crate::config::source::{Disclosure, SourceFile};
+use crate::domain::product::{AccountName, Provider};
+use crate::schedule::Schedule;
+
+/// `renewd.toml`, whole and valid, with every path resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub source: PathBuf,
+    pub database: PathBuf,
+    /// A folder of `*.toml` or one file.
+    pub policies: PathBuf,
+    /// Zone of schedules and of budget days.
+    pub timezone: String,
+    pub log: LogConfig,
+    pub http: Option<HttpConfig>,
+    pub accounts: BTreeMap<AccountName, Account>,
+    pub retry: RetryConfig,
+    pub history: HistoryConfig,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    /// tracing filter syntax.
+    pub level: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The journal under systemd, text on a terminal, else JSON.
+    #[default]
+    Auto,
+    Journal,
+    Json,
+    Text,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    pub listen: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryConfig {
+    pub first_delay_seconds: u32,
+    pub max_delay_seconds: u32,
+    /// Of busy and unavailable answers only.
+    pub max_attempts: u32,
+    /// How long an unknown outcome is watched before it may be called "not ordered".
+    pub settle_seconds: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryConfig {
+    pub skipped_days: u32,
+    pub runs_days: u32,
+}
+
+const DAY_SECONDS: u32 = 86_400;
+/// An instance is shut down at its expiry: a longer silence between attempts would outlast the warning of it.
+const LONGEST_DELAY_SECONDS: u32 = DAY_SECONDS;
+const LONGEST_SETTLE_SECONDS: u32 = 30 * DAY_SECONDS;
+const MOST_ATTEMPTS: u32 = 10_000;
+const LONGEST_HISTORY_DAYS: u32 = 36_500;
+
+const DEFAULT_ZONE: &str = "UTC";
+const DEFAULT_LEVEL: &str = "info";
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig { format: LogFormat::Auto, level: DEFAULT_LEVEL.to_owned() }
+    }
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        RetryConfig {
+            first_delay_seconds: 30,
+            max_delay_seconds: 3600,
+            max_attempts: 12,
+            settle_seconds: 6 * 3600,
+        }
+    }
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        HistoryConfig { skipped_days: 30, runs_days: 400 }
+    }
+}
+
+/// What policies refer to; kept apart from [`Config`] so that policies can be checked beside a refused one.
+pub(crate) struct Surroundings {
+    pub(crate) policies: PathBuf,
+    pub(crate) timezone: String,
+    /// None when the file is too broken to know which accounts it names.
+    pub(crate) accounts: Option<BTreeMap<AccountName, Option<Provider>>>,
+}
+
+impl Surroundings {
+    pub(crate) fn of(config: &Config) -> Surroundings {
+        let accounts = config.accounts.iter();
+        Surroundings {
+            policies: config.policies.clone(),
+            timezone: config.timezone.clone(),
+            accounts: Some(accounts.map(|(name, account)| (name.clone(), Some(account.provider))).collect()),
+        }
+    }
+}
+
+/// Reads the file as far as it can be read; the caller discards the [`Config`] if there is a mistake.
+///
+/// # Errors
+/// The file cannot be read at all.
+pub(crate) fn read(
+    path: &Path,
+    environment: &Environment,
+    findings: &Findings,
+) -> Result<(Config, Surroundings), Box<Diagnostic>> {
+    let file = SourceFile::read(path, Disclosure::Guarded)?;
+    let (reader, root) = parse(&file, findings);
+    let mut root = reader.root(&root);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let default_database = || environment.state_directory().unwrap_or(folder.to_owned()).join("renewd.db");
+    let (providers, accounts) = read_accounts(&mut root, folder);
+    let config = Config {
+        source: path.to_owned(),
+        database: read_path(&mut root, "database", folder).unwrap_or_else(default_database),
+        policies: read_path(&mut root, "policies", folder).unwrap_or_else(|| folder.join("policies.d")),
+        timezone: read_zone(&mut root).unwrap_or(DEFAULT_ZONE.to_owned()),
+        log: read_log(&mut root, environment, findings),
+        http: root.take("http").and_then(|entry| read_http(&entry)),
+        accounts,
+        retry: root.take("retry").and_then(|entry| read_retry(&entry)).unwrap_or_default(),
+        history: root.take("history").and_then(|entry| read_history(&entry)).unwrap_or_default(),
+    };
+    root.refuse_unknown_keys();
+    let surroundings = Surroundings {
+        policies: config.policies.clone(),
+        timezone: config.timezone.clone(),
+        accounts: (!reader.is_broken()).then_some(providers),
+    };
+    Ok((config, surroundings))
+}
+
+type Declared = (BTreeMap<AccountName, Option<Provider>>, BTreeMap<AccountName, Account>);
+
+fn read_accounts(root: &mut Table<'_>, folder: &Path) -> Declared {
+    let mut declared = Declared::default();
+    let Some(table) = root.take("account").and_then(|entry| entry.table("account")) else { return declared };
+    for entry in table.named_entries() {
+        let (provider, account) = account::read(&entry, folder);
+        match AccountName::parse(entry.key) {
+            Ok(name) => {
+                declared.0.insert(name.clone(), provider);
+                declared.1.extend(account.map(|account| (name, account)));
+            }
+            Err(error) => {
+                entry.fail_at_key(
+                    format!("the name of account {} {error}", quoted(entry.key)),
+                    "write [account.NAME] with letters, digits, `-`, `_` and `.`",
+                );
+            }
+        }
+    }
+    declared
+}
+
+fn read_path(root: &mut Table<'_>, key: &'static str, folder: &Path) -> Option<PathBuf> {
+    let entry = root.take(key)?;
+    let text = entry.text()?;
+    if text.is_empty() {
+        entry.fail(format!("`{key}` is empty"), "write a path, or leave the key out");
+        return None;
+    }
+    Some(folder.join(text))
+}
+
+fn read_zone(root: &mut Table<'_>) -> Option<String> {
+    let entry = root.take("timezone")?;
+    let zone = entry.text()?;
+    match Schedule::parse("@daily", zone) {
+        Ok(_) => Some(zone.to_owned()),
+        Err(error) => {
+            entry.fail(error.to_string(), error.help());
+            None
+        }
+    }
+}
+
+fn read_log(root: &mut Table<'_>, environment: &Environment, findings: &Findings) -> LogConfig {
+    let mut log = root.take("log").and_then(|entry| read_log_table(&entry)).unwrap_or_default();
+    if let Some(level) = environment.log_level() {
+        match check_level(&level) {
+            Ok(()) => log.level = level,
+            Err((message, help)) => {
+                findings.mistake_of_file(Path::new("RENEWD_LOG"), format!("RENEWD_LOG {message}"), &help);
+            }
+        }
+    }
+    log
+}
+
+fn read_log_table(entry: &Entry<'_>) -> Option<LogConfig> {
+    let mut table = entry.table("log")?;
+    let formats = [
+        ("auto", LogFormat::Auto),
+        ("journal", LogFormat::Journal),
+        ("json", LogFormat::Json),
+        ("text", LogFormat::Text),
+    ];
+    let format = table.take("format").and_then(|entry| entry.choice(&formats)).unwrap_or_default();
+    let level = table.take("level").and_then(|entry| {
+        let level = entry.text()?;
+        let checked = check_level(level);
+        checked.map_err(|(message, help)| entry.fail(format!("`level` {message}"), help)).ok()?;
+        Some(level.to_owned())
+    });
+    table.refuse_unknown_keys();
+    Some(LogConfig { format, level: level.unwrap_or(DEFAULT_LEVEL.to_owned()) })
+}
+
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+/// The filter syntax takes any lone word for the name of a module, `inof` too.
+fn check_level(level: &str) -> Result<(), (String, String)> {
+    let help = "write error, warn, info, debug or trace, or a filter such as \"info,renewd::engine=debug\"";
+    if let Err(error) = EnvFilter::try_new(level) {
+        return Err((format!("is {}: {error}", quoted(level)), help.to_owned()));
+    }
+    let lone_words = level.split(',').map(str::trim).filter(|part| part.chars().all(char::is_alphabetic));
+    for word in lone_words.filter(|word| !LEVELS.contains(&word.to_ascii_lowercase().as_str())) {
+        if let Some(near) = nearest(word, LEVELS) {
+            return Err((format!("is not a level: {}", quoted(word)), format!("did you mean `{near}`?")));
+        }
+    }
+    Ok(())
+}
+
+fn read_http(entry: &Entry<'_>) -> Option<HttpConfig> {
+    let mut table = entry.table("http")?;
+    let listen = table.take("listen").map(|entry| read_listen(&entry));
+    table.refuse_unknown_keys();
+    match listen {
+        None => Some(HttpConfig { listen: DEFAULT_LISTEN }),
+        Some(listen) => listen.map(|listen| HttpConfig { listen }),
+    }
+}
+
+fn read_listen(entry: &Entry<'_>) -> Option<SocketAddr> {
+    let text = entry.text()?;
+    let listen = text.parse().ok();
+    if listen.is_none() {
+        entry.fail(
+            format!("`listen` is {}, not an address with a port", quoted(text)),
+            format!("write for example \"{DEFAULT_LISTEN}\" or \"[::1]:9464\""),
+        );
+    }
+    listen
+}
+
+fn read_retry(entry: &Entry<'_>) -> Option<RetryConfig> {
+    let mut table = entry.table("retry")?;
+    let default = RetryConfig::default();
+    let mut number = |key, most: u32, default: u32| {
+        let entry = table.take(key);
+        let number = entry.as_ref().and_then(|entry| entry.whole_number(1..=most)).unwrap_or(default);
+        (number, entry)
+    };
+    let (first, first_entry) =
+        number("first_delay_seconds", LONGEST_DELAY_SECONDS, default.first_delay_seconds);
+    let (most, most_entry) = number("max_delay_seconds", LONGEST_DELAY_SECONDS, default.max_delay_seconds);
+    let (max_attempts, _) = number("max_attempts", MOST_ATTEMPTS, default.max_attempts);
+    let (settle_seconds, _) = number("settle_seconds", LONGEST_SETTLE_SECONDS, default.settle_seconds);
+    if let Some(entry) = most_entry.or(first_entry).filter(|_| most < first) {
+        entry.fail(
+            format!("`max_delay_seconds` is {most}, less than `first_delay_seconds`, which is {first}"),
+            "the delays grow from the first to the longest",
+        );
+    }
+    table.refuse_unknown_keys();
+    Some(RetryConfig { first_delay_seconds: first, max_delay_seconds: most, max_attempts, settle_seconds })
+}
+
+fn read_history(entry: &Entry<'_>) -> Option<HistoryConfig> {
+    let mut table = entry.table("history")?;
+    let default = HistoryConfig::default();
+    let mut days = |key, default: u32| {
+        table.take(key).and_then(|entry| entry.whole_number(1..=LONGEST_HISTORY_DAYS)).unwrap_or(default)
+    };
+    let skipped_days = days("skipped_days", default.skipped_days);
+    let runs_days = days("runs_days", default.runs_days);
+    table.refuse_unknown_keys();
+    Some(HistoryConfig { skipped_days, runs_days })
+}
