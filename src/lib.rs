@@ -64,3 +64,8 @@ pub mod engine;
 
 pub mod config;
 pub mod sandbox;
+pub mod telemetry;
+
+pub mod daemon;
+
+pub mod cli;

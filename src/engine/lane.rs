@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::calls::CallError;
 use super::events::job_event;
-use super::{Account, Engine, Step, repeat};
+use super::{Account, Engine, Part, Step, repeat};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::product::{InstanceId, Product, Region};
 use crate::domain::run::{Epoch, Hold, Outcome};
@@ -83,8 +83,7 @@ impl Lane {
     /// Until told to stop; then gives back what is in hand and waits for what is being sent.
     pub async fn run(mut self, stop: channel::Receiver<bool>) {
         let account = Arc::clone(&self.account);
-        let mut lane = std::pin::pin!(tokio::sync::Mutex::new(&mut self));
-        repeat(stop, &account.wake, "a lane", async || lane.as_mut().lock().await.step().await).await;
+        repeat(&mut self, stop, &account.wake).await;
         self.put_down().await;
     }
 
@@ -299,6 +298,14 @@ impl Lane {
             let scope = PauseScope::describe(&pause.scope, pause.name.as_deref());
             (until, format!("{scope} is paused since {} by {}{note}", pause.since, pause.set_by))
         }))
+    }
+}
+
+impl Part for Lane {
+    const NAME: &'static str = "a lane";
+
+    async fn step(&mut self) -> Result<Step, StoreError> {
+        Lane::step(self).await
     }
 }
 

@@ -31,7 +31,7 @@ pub use lane::Lane;
 pub use reconcile::Reconcile;
 pub use rescue::Leap;
 pub use ticker::Ticker;
-pub use watch::Watch;
+pub use watch::{MinuteWatch, SecondWatch};
 
 use crate::clock::Clock;
 use crate::cloud::{Api, Cloud, Credentials};
@@ -40,7 +40,7 @@ use crate::domain::product::{AccountName, Provider};
 use crate::domain::run::Epoch;
 use crate::limiter::Limiter;
 use crate::retry::Pace;
-use crate::store::{Budget, Store};
+use crate::store::{Budget, Store, StoreError};
 
 /// Everything the parts share.
 pub struct Engine {
@@ -184,17 +184,26 @@ impl Engine {
     }
 }
 
+/// One of the loops that make up a running engine.
+trait Part {
+    /// Who it is, in the log.
+    const NAME: &'static str;
+
+    /// One round.
+    fn step(&mut self) -> impl Future<Output = Result<Step, StoreError>> + Send;
+}
+
 /// Runs a part's steps until told to stop; waits for its wake-up when there is nothing to do.
-async fn repeat<F>(mut stop: channel::Receiver<bool>, wake: &Notify, what: &str, mut step: F)
-where
-    F: AsyncFnMut() -> Result<Step, crate::store::StoreError>,
-{
+async fn repeat<P: Part + Send>(part: &mut P, mut stop: channel::Receiver<bool>, wake: &Notify) {
     while !*stop.borrow() {
-        let pause = match step().await {
+        let pause = match part.step().await {
             Ok(Step::Worked) => continue,
             Ok(Step::Idle) => IDLE_LOOK,
             Err(error) => {
-                tracing::error!(event = "database.failed", %error, "{what} could not use the database, trying again");
+                tracing::error!(
+                    event = "database.failed", %error,
+                    "{} could not use the database, trying again", P::NAME
+                );
                 DATABASE_PAUSE
             }
         };

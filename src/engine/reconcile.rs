@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch as channel};
 
 use super::calls::{About, CallError};
 use super::events::job_event;
-use super::{Account, Engine, Step, repeat};
+use super::{Account, Engine, Part, Step, repeat};
 use crate::cloud::{self, Cause};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::observation::{Known, Presence};
@@ -34,8 +34,8 @@ impl Reconcile {
         Reconcile { engine, account }
     }
 
-    pub async fn run(self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
-        repeat(stop, &tick, "reconcile", async || self.step().await).await;
+    pub async fn run(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
+        repeat(&mut self, stop, &tick).await;
     }
 
     /// One round over the open orders whose next look is due.
@@ -170,6 +170,14 @@ impl Reconcile {
             self.account.wake.notify_one();
         }
         Ok(())
+    }
+}
+
+impl Part for Reconcile {
+    const NAME: &'static str = "reconcile";
+
+    async fn step(&mut self) -> Result<Step, StoreError> {
+        Reconcile::step(self).await
     }
 }
 

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch as channel};
 
 use super::rescue::{Leap, next_due};
-use super::{Engine, Step, repeat};
+use super::{Engine, Part, Step, repeat};
 use crate::domain::run::Origin;
 use crate::schedule::Schedule;
 use crate::store::{DueSchedule, Fired, Firing, FiringRow, StoreError};
@@ -35,17 +35,9 @@ impl Ticker {
         Ticker { engine, leap }
     }
 
-    /// `tick` is the clockwork's; `ticked` is told after each round, for who watches that time goes on.
-    pub async fn run(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>, ticked: impl Fn(Timestamp)) {
-        repeat(stop, &tick, "the ticker", async || {
-            let step = self.step().await?;
-            ticked(self.engine.now());
-            if step == Step::Idle {
-                return self.wait_for_next().await;
-            }
-            Ok(step)
-        })
-        .await;
+    /// `tick` is the clockwork's.
+    pub async fn run(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
+        repeat(&mut self, stop, &tick).await;
     }
 
     /// Fires everything due by now and queues its runs.
@@ -70,6 +62,17 @@ impl Ticker {
         let wait = first.next_due.duration_since(self.engine.now());
         tokio::time::sleep(Duration::try_from(wait).unwrap_or_default()).await;
         Ok(Step::Worked)
+    }
+}
+
+impl Part for Ticker {
+    const NAME: &'static str = "the ticker";
+
+    async fn step(&mut self) -> Result<Step, StoreError> {
+        match Ticker::step(self).await? {
+            Step::Idle => self.wait_for_next().await,
+            Step::Worked => Ok(Step::Worked),
+        }
     }
 }
 

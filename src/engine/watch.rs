@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use tokio::sync::{Notify, watch as channel};
 
 use super::calls::CallError;
-use super::{Account, Engine, Step, repeat};
+use super::{Account, Engine, Part, Step, repeat};
 use crate::domain::product::{AccountName, InstanceId, Product, Region};
 use crate::store::{Act, Risk, StoreError};
 
@@ -17,19 +17,24 @@ const LOOK_BATCH: u32 = 1000;
 /// Unsent runs of a policy that stopped wanting them go on waiting this long, in case it was a slip.
 const CANCEL_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
-pub struct Watch {
+/// Each second: wakes runs whose time has come, and logs what people did.
+pub struct SecondWatch {
     engine: Arc<Engine>,
-    data_version: i64,
+    data_version: Option<i64>,
 }
 
-impl Watch {
-    pub fn new(engine: Arc<Engine>) -> Watch {
-        Watch { engine, data_version: 0 }
+/// Each minute: looks at newcomers and the long unseen, cancels what no policy wants, speaks of risks.
+pub struct MinuteWatch {
+    engine: Arc<Engine>,
+}
+
+impl SecondWatch {
+    pub fn new(engine: Arc<Engine>) -> SecondWatch {
+        SecondWatch { engine, data_version: None }
     }
 
-    /// Each second: wakes runs whose time has come, and logs what people did.
-    pub async fn run_each_second(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
-        repeat(stop, &tick, "the queue's clock", async || self.step().await).await;
+    pub async fn run(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
+        repeat(&mut self, stop, &tick).await;
     }
 
     pub async fn step(&mut self) -> Result<Step, StoreError> {
@@ -40,7 +45,7 @@ impl Watch {
                 account.wake.notify_one();
             }
         }
-        let data_version = self.engine.store.data_version().await?;
+        let data_version = Some(self.engine.store.data_version().await?);
         if data_version != self.data_version {
             self.data_version = data_version;
             self.engine.store.take_acts(now).await?.iter().for_each(log_act);
@@ -49,12 +54,33 @@ impl Watch {
     }
 }
 
-impl Engine {
-    /// Each minute: looks at newcomers and the long unseen, cancels what no policy wants, speaks of risks.
-    pub async fn run_each_minute(self: Arc<Self>, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
-        repeat(stop, &tick, "the minute's look", async || self.each_minute().await).await;
+impl Part for SecondWatch {
+    const NAME: &'static str = "the second's look";
+
+    async fn step(&mut self) -> Result<Step, StoreError> {
+        SecondWatch::step(self).await
+    }
+}
+
+impl MinuteWatch {
+    pub fn new(engine: Arc<Engine>) -> MinuteWatch {
+        MinuteWatch { engine }
     }
 
+    pub async fn run(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
+        repeat(&mut self, stop, &tick).await;
+    }
+}
+
+impl Part for MinuteWatch {
+    const NAME: &'static str = "the minute's look";
+
+    async fn step(&mut self) -> Result<Step, StoreError> {
+        self.engine.each_minute().await
+    }
+}
+
+impl Engine {
     pub async fn each_minute(&self) -> Result<Step, StoreError> {
         let now = self.now();
         for account in self.accounts.values() {

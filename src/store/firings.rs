@@ -106,6 +106,18 @@ impl Store {
         self.writer.submit(QueueRuns { now_ms: ms(now) }).await
     }
 
+    /// When a policy fires next.
+    pub async fn next_firing(&self, policy: &str) -> Result<Option<Timestamp>, StoreError> {
+        let next: Option<Option<i64>> = sqlx::query_scalar(
+            "SELECT s.next_due_ms FROM policies p JOIN schedules s ON s.id = p.schedule_id
+             WHERE p.name = ?1 AND p.stopped_at_ms IS NULL",
+        )
+        .bind(policy)
+        .fetch_optional(&self.readers)
+        .await?;
+        next.flatten().map(at).transpose()
+    }
+
     /// Schedules whose watermark lies in the future: the clock went back since it was written.
     pub async fn schedules_ahead(
         &self,

@@ -1,0 +1,312 @@
+//! The service: wiring, the clockwork, signals, readiness and a graceful stop.
+
+mod clockwork;
+mod start;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch as channel;
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::config::{self, Config, Environment, PolicySet, Refusal};
+use crate::engine::{Engine, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
+use crate::store::{ChangeKind, DaemonLock, OpenError, PolicyEntry, StoreError};
+use clockwork::Clockwork;
+
+/// How long a stop waits for requests under way; what is left then is a recorded intent for the next start.
+const STOP_WAIT: Duration = Duration::from_secs(75);
+
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("account {account} cannot be set up: {reason}")]
+    Account { account: String, reason: String },
+    #[error("the zone {zone} cannot be used: {error}")]
+    Zone { zone: String, error: jiff::Error },
+    #[error("the scheduler did not start: {0}")]
+    Clockwork(#[from] tokio_cron_scheduler::JobSchedulerError),
+    #[error("signals cannot be received: {0}")]
+    Signals(std::io::Error),
+}
+
+impl DaemonError {
+    /// Whether a person has to correct a file before starting again makes sense.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, DaemonError::Refused(_))
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    engine: Arc<Engine>,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    stop: channel::Sender<bool>,
+    tasks: JoinSet<()>,
+    clockwork: Clockwork,
+    _lock: DaemonLock,
+}
+
+impl Daemon {
+    /// From configuration to a working service. With a refused policy set it runs the last accepted one.
+    ///
+    /// # Errors
+    /// The database cannot be used, an account cannot be set up, or no set was ever accepted.
+    pub async fn start(
+        config: Config,
+        environment: &Environment,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Daemon, DaemonError> {
+        let policies = config::load_policies(&config, clock.now());
+        let (lock, store) = start::open(&config, policies.as_ref().err()).await?;
+        let engine = start::engine(&config, environment, store, Arc::clone(&clock))?;
+        engine.begin_epoch().await?;
+        // What came due under the old set is owed under the old set.
+        engine.fire_due().await?;
+        match policies {
+            Ok(loaded) => {
+                loaded.warnings.iter().for_each(log_warning);
+                apply(&engine, loaded.value, clock.as_ref(), "config.loaded").await?;
+            }
+            Err(refusal) => log_refused(&engine, &config, &refusal, clock.as_ref()).await?,
+        }
+        start::check_accounts(&engine, &config).await?;
+        let clockwork = Clockwork::start().await?;
+        let mut daemon = Daemon {
+            engine,
+            config,
+            clock,
+            stop: channel::Sender::new(false),
+            tasks: JoinSet::new(),
+            clockwork,
+            _lock: lock,
+        };
+        daemon.spawn_parts();
+        Ok(daemon)
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    fn spawn_parts(&mut self) {
+        let stop = || self.stop.subscribe();
+        let engine = &self.engine;
+        let clockwork = &self.clockwork;
+        self.tasks.spawn(Ticker::new(Arc::clone(engine)).run(stop(), clockwork.each_second()));
+        self.tasks.spawn(SecondWatch::new(Arc::clone(engine)).run(stop(), clockwork.each_second()));
+        self.tasks.spawn(MinuteWatch::new(Arc::clone(engine)).run(stop(), clockwork.each_minute()));
+        for account in engine.accounts() {
+            let part = || (Arc::clone(engine), Arc::clone(account));
+            let (shared, account) = part();
+            self.tasks.spawn(Lane::new(shared, account).run(stop()));
+            let (shared, account) = part();
+            self.tasks.spawn(Reconcile::new(shared, account).run(stop(), clockwork.each_second()));
+        }
+    }
+
+    /// Reads the policies again: a set with any mistake is refused as a whole and the old one stays.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn reload(&self) -> Result<(), DaemonError> {
+        let loaded = config::load_policies(&self.config, self.clock.now());
+        match loaded {
+            Ok(loaded) => {
+                self.engine.fire_due().await?;
+                loaded.warnings.iter().for_each(log_warning);
+                apply(&self.engine, loaded.value, self.clock.as_ref(), "config.reloaded").await?;
+            }
+            Err(refusal) => log_refused(&self.engine, &self.config, &refusal, self.clock.as_ref()).await?,
+        }
+        Ok(())
+    }
+
+    /// No new orders from now on; what is under way is finished and recorded.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        self.clockwork.stop().await;
+        let finished = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_WAIT, finished).await.is_err() {
+            tracing::warn!(
+                event = "service.stopping",
+                "requests are still under way: their orders are recorded, the next start looks for what became of them"
+            );
+        }
+        if let Err(error) = self.engine.store.mark_stopped(self.clock.now()).await {
+            tracing::warn!(event = "database.failed", %error, "the stop could not be recorded");
+        }
+        self.engine.store.close().await;
+    }
+}
+
+/// `renewd run`: until SIGTERM or SIGINT; SIGHUP reloads.
+///
+/// # Errors
+/// As [`Daemon::start`]; once it runs it ends well.
+pub async fn run(
+    config: Config,
+    environment: &Environment,
+    clock: Arc<dyn Clock>,
+) -> Result<(), DaemonError> {
+    let listen = |kind| signal(kind).map_err(DaemonError::Signals);
+    let (mut terminate, mut interrupt, mut hang_up) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    let source = config.source.clone();
+    let daemon = Daemon::start(config, environment, clock).await?;
+    announce_ready(&daemon, &source);
+    let each_day = daemon.clockwork.each_day();
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => reload(&daemon).await,
+            () = each_day.notified() => remind_of_refusal(&daemon).await,
+        }
+    }
+    tracing::info!(event = "service.stopping", "stopping: no new orders; requests under way are finished");
+    notify(&[sd_notify::NotifyState::Stopping]);
+    tokio::select! {
+        () = daemon.stop() => {}
+        _ = terminate.recv() => tracing::warn!(event = "service.stopping", "stopping at once: a second signal came"),
+        _ = interrupt.recv() => tracing::warn!(event = "service.stopping", "stopping at once: a second signal came"),
+    }
+    tracing::info!(event = "service.stopped", "stopped");
+    Ok(())
+}
+
+fn announce_ready(daemon: &Daemon, source: &Path) {
+    tracing::info!(
+        event = "service.ready",
+        version = env!("CARGO_PKG_VERSION"),
+        epoch = daemon.engine.epoch().0,
+        "renewd {} is ready with {}",
+        env!("CARGO_PKG_VERSION"),
+        source.display()
+    );
+    notify(&[sd_notify::NotifyState::Ready]);
+}
+
+async fn reload(daemon: &Daemon) {
+    notify(&[sd_notify::NotifyState::Reloading]);
+    if let Err(error) = daemon.reload().await {
+        tracing::error!(event = "config.refused", %error, "the policies could not be reloaded; the running set stays");
+    }
+    notify(&[sd_notify::NotifyState::Ready]);
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(event = "service.notify", %error, "systemd could not be told");
+    }
+}
+
+async fn remind_of_refusal(daemon: &Daemon) {
+    match daemon.engine.store.set_in_force().await {
+        Ok(set) => {
+            if let (Some(since), Some(text)) = (set.refused_at, set.refused_text) {
+                tracing::error!(
+                    event = "config.refused",
+                    "the policies on disk are refused since {since}, an older set runs: {text}"
+                );
+            }
+        }
+        Err(error) => {
+            tracing::error!(event = "database.failed", %error, "the set in force could not be read")
+        }
+    }
+}
+
+async fn apply(
+    engine: &Engine,
+    set: PolicySet,
+    clock: &dyn Clock,
+    event: &'static str,
+) -> Result<(), DaemonError> {
+    let digest = set.digest.clone();
+    let applied = engine.store.apply_policies(entries(set), &digest, clock.now()).await?;
+    engine.plan_schedules().await?;
+    for change in &applied.changes {
+        let (policy, kind) = (change.policy.as_str(), change.kind.as_str());
+        let next = engine.store.next_firing(policy).await?.map(|at| at.to_string());
+        match change.kind {
+            ChangeKind::Retired => tracing::warn!(
+                event = "config.policy",
+                policy,
+                revision = change.revision,
+                "policy {policy} is retired: its orders stay, its unsent runs are cancelled in 10 minutes"
+            ),
+            _ => tracing::info!(
+                event = "config.policy",
+                policy,
+                revision = change.revision,
+                next_due_at = next,
+                "policy {policy} is {kind}, revision {}; next firing {}",
+                change.revision,
+                next.as_deref().unwrap_or("none")
+            ),
+        }
+    }
+    let (policies, changes) = (applied.policies, applied.changes.len());
+    // `event` is not a literal here, so the two kinds are told apart by hand.
+    if event == "config.loaded" {
+        tracing::info!(
+            event = "config.loaded",
+            policies,
+            changes,
+            "{policies} policies are in force, {changes} changed"
+        );
+    } else {
+        tracing::info!(
+            event = "config.reloaded",
+            policies,
+            changes,
+            "{policies} policies are in force, {changes} changed"
+        );
+    }
+    Ok(())
+}
+
+async fn log_refused(
+    engine: &Engine,
+    config: &Config,
+    refusal: &Refusal,
+    clock: &dyn Clock,
+) -> Result<(), DaemonError> {
+    let digest = config::digest_on_disk(config).unwrap_or_default();
+    let text = refusal.render(false);
+    tracing::error!(
+        event = "config.refused",
+        mistakes = refusal.mistakes().count(),
+        "the policies on disk are refused, the last accepted set stays in force:\n{text}"
+    );
+    engine.store.mark_refused(clock.now(), &digest, &text).await?;
+    Ok(())
+}
+
+fn log_warning(warning: &config::Diagnostic) {
+    tracing::warn!(event = "config.doubtful", "{}", warning.render(false));
+}
+
+fn entries(mut set: PolicySet) -> Vec<PolicyEntry> {
+    let sources = std::mem::take(&mut set.sources);
+    let place = |policy: &crate::domain::policy::Policy| {
+        sources.get(&policy.name).map_or_else(String::new, |source| {
+            format!("{}:{}", PathBuf::from(&source.file).display(), source.line)
+        })
+    };
+    set.policies
+        .into_iter()
+        .map(|policy| PolicyEntry { source: place(&policy), digest: start::digest(&policy), policy })
+        .collect()
+}

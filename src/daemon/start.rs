@@ -1,0 +1,119 @@
+//! From configuration to an engine: the database, the accounts with their secrets, the settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
+
+use super::DaemonError;
+use crate::clock::Clock;
+use crate::cloud::{Cloud, Credentials, Endpoint};
+use crate::config::{self, Config, CredentialSource, Environment, Refusal, secrets};
+use crate::domain::policy::Policy;
+use crate::domain::product::AccountName;
+use crate::engine::{Account, Engine, Limits, Settings};
+use crate::retry::Pace;
+use crate::store::{DaemonLock, Filter, Store};
+
+/// Locks and opens the database. Where the policies are refused and no set was ever accepted, nothing is made.
+pub(super) async fn open(
+    config: &Config,
+    refused: Option<&Refusal>,
+) -> Result<(DaemonLock, Store), DaemonError> {
+    if let Some(refusal) = refused.filter(|_| !config.database.exists()) {
+        return Err(DaemonError::Refused(refusal.clone()));
+    }
+    let lock = DaemonLock::acquire(&config.database)?;
+    let store = Store::open_for_daemon(&config.database, &lock).await?;
+    if let Some(refusal) = refused
+        && store.set_in_force().await?.digest.is_none()
+    {
+        store.close().await;
+        return Err(DaemonError::Refused(refusal.clone()));
+    }
+    Ok((lock, store))
+}
+
+pub(super) fn engine(
+    config: &Config,
+    environment: &Environment,
+    store: Store,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Engine>, DaemonError> {
+    let zone = TimeZone::get(&config.timezone)
+        .map_err(|error| DaemonError::Zone { zone: config.timezone.clone(), error })?;
+    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+    let settings = Settings {
+        pace: Pace {
+            first_delay: seconds(config.retry.first_delay_seconds),
+            max_delay: seconds(config.retry.max_delay_seconds),
+            max_attempts: config.retry.max_attempts,
+        },
+        settle: seconds(config.retry.settle_seconds),
+        zone,
+    };
+    let accounts = config
+        .accounts
+        .iter()
+        .map(|(name, account)| self::account(name, account, environment, &clock))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Arc::new(Engine::new(store, clock, accounts, settings)))
+}
+
+fn account(
+    name: &AccountName,
+    account: &config::Account,
+    environment: &Environment,
+    clock: &Arc<dyn Clock>,
+) -> Result<Account, DaemonError> {
+    let failed = |reason: String| DaemonError::Account { account: name.to_string(), reason };
+    let credentials = read_credentials(&account.credentials, environment).map_err(failed)?;
+    let endpoint = account.endpoint.as_ref().map(|endpoint| Endpoint::parse(endpoint.as_str())).transpose();
+    let endpoint = endpoint.map_err(|error| failed(error.to_string()))?;
+    let zone = account.bare_time_zone.to_time_zone();
+    let cloud = Cloud::new(account.provider, credentials, endpoint, zone, Arc::clone(clock))
+        .map_err(|error| failed(error.to_string()))?;
+    let limits = Limits {
+        orders_per_day: account.budget.orders_per_day,
+        per_day: account.budget.cny_per_day,
+        per_month: account.budget.cny_per_month,
+    };
+    let (source, environment) = (account.credentials.clone(), environment.clone());
+    let reread = Box::new(move || read_credentials(&source, &environment));
+    let rates = account.rate.clone().into_iter().collect();
+    Ok(Account::new(name.clone(), account.provider, cloud, rates, limits, reread))
+}
+
+fn read_credentials(source: &CredentialSource, environment: &Environment) -> Result<Credentials, String> {
+    let CredentialSource::Keys { key_id, secret, token } = source;
+    let read = |reference| secrets::resolve(reference, environment).map_err(|error| error.to_string());
+    let token = token.as_ref().map(read).transpose()?;
+    Ok(Credentials { key_id: read(key_id)?, secret_key: read(secret)?, token })
+}
+
+/// A policy of the last accepted set may name an account that `renewd.toml` no longer has: nothing would ever
+/// order for it, and that is not passed over in silence.
+pub(super) async fn check_accounts(engine: &Engine, config: &Config) -> Result<(), DaemonError> {
+    for policy in engine.store.policies(&Filter::default()).await? {
+        let known = config.accounts.keys().any(|name| name.as_str() == policy.account);
+        if !policy.retired && !known {
+            tracing::error!(
+                event = "config.refused",
+                policy = policy.policy,
+                account = policy.account,
+                "policy {} is in force and its account {} is not in {}: nothing is ordered for it",
+                policy.policy,
+                policy.account,
+                config.source.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Over everything a policy says.
+pub(super) fn digest(policy: &Policy) -> String {
+    HEXLOWER.encode(&Sha256::digest(format!("{policy:?}").as_bytes()))
+}
