@@ -233,4 +233,6 @@ fn still_fresh(signed_at: Timestamp, now: Timestamp) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
+mod listener;
+#[cfg(test)]
 mod tests;

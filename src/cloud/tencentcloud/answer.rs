@@ -5,36 +5,35 @@
 //! results" of the API 3.0 pages.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
-use serde::Deserialize;
-use serde::de::{DeserializeOwned, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::cloud::call::Reply;
 use crate::cloud::tencentcloud::codes;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::OrderId;
 
-/// The cloud's own words are kept whole up to here.
+/// Codes, request ids and messages are kept whole up to here; whoever answers may send anything.
 const MESSAGE_MAX_CHARS: usize = 2_000;
-const CODE_MAX_CHARS: usize = 200;
+const WORD_MAX_CHARS: usize = 200;
 const HTTP_OK: u16 = 200;
 /// Past this a float no longer tells neighbouring integers apart.
 const EXACT_FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Reads the envelope, and what is in it as `T` when it holds no error.
 pub fn read<T: DeserializeOwned>(http_status: u16, body: &[u8]) -> Reply<T> {
-    let head = parse::<Envelope<Option<Head>>>(body).map(|envelope| envelope.response);
-    let request_id = match &head {
-        Ok(Some(head)) => head.request_id.text().map(str::to_owned),
-        _ => None,
-    };
+    let head = parse::<Envelope<Head>>(body).map(|envelope| envelope.response);
+    let request_id = head.as_ref().ok().and_then(|head| head.request_id.text());
+    let request_id = request_id.map(|text| clip(text, WORD_MAX_CHARS));
     let result = match head {
-        Ok(Some(Head { error: Some(error), .. })) => Err(error.into_failure()),
+        Ok(Head { error: Some(error), .. }) => Err(error.into_failure()),
         _ if http_status != HTTP_OK => Err(unusual_status(http_status)),
-        Ok(Some(_)) => parse::<Envelope<T>>(body).map(|envelope| envelope.response),
-        Ok(None) => Err(unreadable("the answer has no `Response`")),
+        Ok(_) => parse::<Envelope<T>>(body).map(|envelope| envelope.response),
         Err(failure) => Err(failure),
     };
     Reply { request_id, result }
@@ -58,8 +57,8 @@ impl<T> Reply<T> {
     }
 }
 
-pub fn unreadable(message: impl Into<String>) -> Failure {
-    Failure::ours(Class::Unknown, "Unreadable", message)
+pub fn unreadable(message: impl AsRef<str>) -> Failure {
+    Failure::ours(Class::Unknown, "Unreadable", clip(message.as_ref(), MESSAGE_MAX_CHARS))
 }
 
 /// A time with an offset of its own, or one without that is read in `zone`. Zero dates, empty and unreadable
@@ -85,9 +84,29 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
 }
 
 #[derive(Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
 struct Envelope<T> {
-    #[serde(rename = "Response")]
+    #[serde(rename = "Response", deserialize_with = "object")]
     response: T,
+}
+
+/// Left to itself serde would fill a struct from a list too.
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    deserializer.deserialize_map(ObjectVisitor(PhantomData))
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: DeserializeOwned> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
 }
 
 #[derive(Deserialize)]
@@ -123,7 +142,7 @@ impl VendorError {
             return unreadable("the answer holds an error without a code");
         };
         let message = self.message.text().unwrap_or_default();
-        Failure::ours(codes::judge(code).class, &clip(code, CODE_MAX_CHARS), clip(message, MESSAGE_MAX_CHARS))
+        Failure::ours(codes::judge(code).class, &clip(code, WORD_MAX_CHARS), clip(message, MESSAGE_MAX_CHARS))
     }
 }
 
@@ -173,7 +192,7 @@ impl Scalar {
 }
 
 impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Scalar, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Scalar, D::Error> {
         deserializer.deserialize_any(ScalarVisitor)
     }
 }

@@ -165,7 +165,7 @@ impl Instance {
             Some(0 | 1) => InstanceState::Busy,
             Some(-2) => InstanceState::Isolated,
             Some(-3) => InstanceState::Gone,
-            _ => InstanceState::Other(unknown_value(&self.status)),
+            _ => InstanceState::Other(unknown_value("Status", &self.status)),
         }
     }
 
@@ -174,7 +174,7 @@ impl Instance {
         match self.billing_mode.integer() {
             Some(1) => ChargeType::Prepaid,
             Some(0) => ChargeType::Postpaid,
-            _ => ChargeType::Other(unknown_value(&self.billing_mode)),
+            _ => ChargeType::Other(unknown_value("BillingMode", &self.billing_mode)),
         }
     }
 
@@ -196,9 +196,9 @@ impl Instance {
     }
 }
 
-/// The vendor's value, marked as such so that it cannot be taken for one of our words.
-fn unknown_value(value: &Scalar) -> String {
-    value.text().map_or_else(|| "absent".to_owned(), |text| format!("value {text}"))
+/// The vendor's value under the vendor's name, so that it cannot be taken for a word of ours.
+fn unknown_value(field: &str, value: &Scalar) -> String {
+    format!("{field} {}", value.text().unwrap_or("absent"))
 }
 
 #[derive(Default, Deserialize)]
