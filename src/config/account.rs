@@ -218,7 +218,7 @@ fn read_rates(entry: &Entry<'_>, provider: Option<Provider>) -> Option<BTreeMap<
     let is_own = |owner: Provider| provider.is_none_or(|provider| provider == owner);
     let known: Vec<_> = KNOWN_APIS.iter().filter(|(owner, _)| is_own(*owner)).map(|(_, api)| *api).collect();
     let mut rates = BTreeMap::new();
-    for entry in entry.table("rate")?.named_entries() {
+    for entry in entry.table("`rate`")?.named_entries() {
         if !known.contains(&entry.key) {
             let message = format!("{} is not an API whose rate can be set", quoted(entry.key));
             entry.fail_at_key(message, suggestion(entry.key, known.iter().copied()));
@@ -239,7 +239,7 @@ fn read_rates(entry: &Entry<'_>, provider: Option<Provider>) -> Option<BTreeMap<
 }
 
 fn read_budget(entry: &Entry<'_>) -> Option<Budget> {
-    let mut table = entry.table("budget")?;
+    let mut table = entry.table("`budget`")?;
     let budget = Budget {
         orders_per_day: table.take("orders_per_day").and_then(|e| e.whole_number(0..=MOST_ORDERS_PER_DAY)),
         cny_per_day: table.take("cny_per_day").and_then(|entry| read_amount(&entry)),

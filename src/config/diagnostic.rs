@@ -1,5 +1,6 @@
 //! Mistakes and warnings with their place, and how they are shown.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -37,13 +38,13 @@ pub struct Spot {
     pub line: usize,
     /// From 1, in characters.
     pub column: usize,
-    /// The line as it may be shown: values that may be secrets are cut out of it.
+    /// The line as it may be shown: what may be a secret is masked.
     pub text: Arc<str>,
     /// The offending bytes of `text`.
     pub mark: Range<usize>,
 }
 
-/// All mistakes of what was read (and its warnings, which come last). Never empty of mistakes.
+/// All mistakes of what was read, then its warnings, each in the order of files and lines. Never without a mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal(Vec<Diagnostic>);
 
@@ -100,7 +101,15 @@ impl Refusal {
         if diagnostics.iter().all(|found| found.severity == Severity::Warning) {
             return Ok(diagnostics);
         }
-        diagnostics.sort_by_key(|found| found.severity == Severity::Warning);
+        let mut file_order = HashMap::new();
+        for found in &diagnostics {
+            let next = file_order.len();
+            file_order.entry(found.place.file.clone()).or_insert(next);
+        }
+        diagnostics.sort_by_key(|found| {
+            let spot = found.place.spot.as_ref().map(|spot| (spot.line, spot.column));
+            (found.severity == Severity::Warning, file_order.get(&found.place.file).copied(), spot)
+        });
         Err(Refusal(diagnostics))
     }
 

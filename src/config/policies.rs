@@ -105,7 +105,7 @@ fn read_file(
 ) -> Vec<Draft> {
     let (reader, root) = parse(file, findings);
     let mut root = reader.root(&root);
-    let table = root.take("policy").and_then(|entry| entry.table("policy"));
+    let table = root.take("policy").and_then(|entry| entry.table("`policy`"));
     let entries = table.map(|table| table.named_entries()).unwrap_or_default();
     root.refuse_unknown_keys();
     entries.iter().filter_map(|entry| policy::read(entry, surroundings, plans)).collect()
@@ -125,9 +125,12 @@ fn warn_of_no_policy(file: &SourceFile, findings: &Findings) {
 /// Names and instances seen so far, over all files.
 struct Clashes<'f> {
     findings: &'f Findings,
-    names: HashMap<PolicyName, (&'f SourceFile, Range<usize>)>,
-    instances: HashMap<(Identity, ActionKind), (&'f SourceFile, Range<usize>)>,
+    names: HashMap<PolicyName, Spanned<'f>>,
+    /// With the place of the policy's name, which tells one policy from another.
+    instances: HashMap<(Identity, ActionKind), (Spanned<'f>, usize)>,
 }
+
+type Spanned<'f> = (&'f SourceFile, Range<usize>);
 
 impl<'f> Clashes<'f> {
     fn new(findings: &'f Findings) -> Self {
@@ -149,12 +152,17 @@ impl<'f> Clashes<'f> {
         };
         for (instance, span) in &draft.instances {
             let key = (Identity::new(product, region, instance), action);
-            if let Some(first) = self.instances.get(&key) {
-                let message = format!("two policies {} {}", action.as_str(), quoted(instance.as_str()));
+            let Some((first, first_policy)) = self.instances.get(&key) else {
+                self.instances.insert(key, ((file, span.clone()), draft.name_span.start));
+                continue;
+            };
+            let id = quoted(instance.as_str());
+            if std::ptr::eq(first.0, file) && *first_policy == draft.name_span.start {
+                self.note(file, span.clone(), format!("{id} is listed twice"), first, "remove one");
+            } else {
+                let message = format!("two policies {} {id}", action.as_str());
                 let help = "one instance belongs to one policy of an action: take it out of one list";
                 self.note(file, span.clone(), message, first, help);
-            } else {
-                self.instances.insert(key, (file, span.clone()));
             }
         }
     }
@@ -164,7 +172,7 @@ impl<'f> Clashes<'f> {
         file: &SourceFile,
         span: Range<usize>,
         message: String,
-        (first_file, first_span): &(&SourceFile, Range<usize>),
+        (first_file, first_span): &Spanned<'_>,
         help: &str,
     ) {
         self.findings.note(Diagnostic {

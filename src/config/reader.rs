@@ -202,12 +202,21 @@ impl<'a> Entry<'a> {
         self.fail(message, format!("write {wanted}"));
     }
 
+    /// Text on one line. Of any other nothing is ever repeated: for want of a closing quote it may
+    /// have swallowed a secret.
     pub(crate) fn text(&self) -> Option<&'a str> {
-        let text = self.value.get_ref().as_str();
-        if text.is_none() {
+        let Some(text) = self.value.get_ref().as_str() else {
             self.fail_kind("text in quotes");
+            return None;
+        };
+        if text.contains(char::is_control) {
+            self.fail(
+                format!("`{}` has several lines or control characters", self.key),
+                "write it on one line, between one pair of quotes",
+            );
+            return None;
         }
-        text
+        Some(text)
     }
 
     pub(crate) fn boolean(&self) -> Option<bool> {
@@ -241,7 +250,7 @@ impl<'a> Entry<'a> {
         match self.value.get_ref() {
             DeValue::Integer(integer) if integer.radix() == 10 => Some(integer.as_str().to_owned()),
             DeValue::Float(float) => Some(float.as_str().to_owned()),
-            DeValue::String(text) => Some(text.to_string()),
+            DeValue::String(_) => self.text().map(str::to_owned),
             _ => {
                 self.fail_kind(wanted);
                 None

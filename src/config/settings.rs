@@ -160,7 +160,9 @@ type Declared = (BTreeMap<AccountName, Option<Provider>>, BTreeMap<AccountName, 
 
 fn read_accounts(root: &mut Table<'_>, folder: &Path) -> Declared {
     let mut declared = Declared::default();
-    let Some(table) = root.take("account").and_then(|entry| entry.table("account")) else { return declared };
+    let Some(table) = root.take("account").and_then(|entry| entry.table("`account`")) else {
+        return declared;
+    };
     for entry in table.named_entries() {
         let (provider, account) = account::read(&entry, folder);
         match AccountName::parse(entry.key) {
@@ -215,7 +217,7 @@ fn read_log(root: &mut Table<'_>, environment: &Environment, findings: &Findings
 }
 
 fn read_log_table(entry: &Entry<'_>) -> Option<LogConfig> {
-    let mut table = entry.table("log")?;
+    let mut table = entry.table("`log`")?;
     let formats = [
         ("auto", LogFormat::Auto),
         ("journal", LogFormat::Journal),
@@ -251,7 +253,7 @@ fn check_level(level: &str) -> Result<(), (String, String)> {
 }
 
 fn read_http(entry: &Entry<'_>) -> Option<HttpConfig> {
-    let mut table = entry.table("http")?;
+    let mut table = entry.table("`http`")?;
     let listen = table.take("listen").map(|entry| read_listen(&entry));
     table.refuse_unknown_keys();
     match listen {
@@ -273,7 +275,7 @@ fn read_listen(entry: &Entry<'_>) -> Option<SocketAddr> {
 }
 
 fn read_retry(entry: &Entry<'_>) -> Option<RetryConfig> {
-    let mut table = entry.table("retry")?;
+    let mut table = entry.table("`retry`")?;
     let default = RetryConfig::default();
     let mut number = |key, most: u32, default: u32| {
         let entry = table.take(key);
@@ -296,7 +298,7 @@ fn read_retry(entry: &Entry<'_>) -> Option<RetryConfig> {
 }
 
 fn read_history(entry: &Entry<'_>) -> Option<HistoryConfig> {
-    let mut table = entry.table("history")?;
+    let mut table = entry.table("`history`")?;
     let default = HistoryConfig::default();
     let mut days = |key, default: u32| {
         table.take(key).and_then(|entry| entry.whole_number(1..=LONGEST_HISTORY_DAYS)).unwrap_or(default)

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use crate::config::diagnostic::{Diagnostic, Place, Severity, Spot};
 use crate::domain::secret::SecretRef;
 
-/// What stands where a value was cut out.
-const CUT: &str = "…";
+/// Stands for each character that is not shown, so that columns stay what they are.
+const MASK: char = '*';
 
 /// Words that, in a key or a value, make a line one that may hold a secret.
 const SECRET_WORDS: [&str; 6] = ["secret", "token", "access_key", "password", "credential", "akid"];
@@ -47,16 +47,11 @@ pub(crate) struct SourceFile {
     path: PathBuf,
     text: String,
     line_starts: Vec<usize>,
+    /// By line: whether it begins inside a text over several lines.
+    inside_long_text: Vec<bool>,
     disclosure: Disclosure,
     /// Lines as they may be shown; one long line may be the place of many mistakes.
-    shown_lines: RefCell<HashMap<usize, ShownLine>>,
-}
-
-#[derive(Clone)]
-struct ShownLine {
-    text: Arc<str>,
-    /// Where the cut begins.
-    cut_at: Option<usize>,
+    shown_lines: RefCell<HashMap<usize, Arc<str>>>,
 }
 
 impl SourceFile {
@@ -83,8 +78,17 @@ impl SourceFile {
     }
 
     fn new(path: &Path, text: String, disclosure: Disclosure) -> SourceFile {
-        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        SourceFile { path: path.to_owned(), text, line_starts, disclosure, shown_lines: RefCell::default() }
+        let line_starts: Vec<usize> =
+            std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let inside_long_text = lines_inside_long_text(&text);
+        SourceFile {
+            path: path.to_owned(),
+            text,
+            line_starts,
+            inside_long_text,
+            disclosure,
+            shown_lines: RefCell::default(),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -104,41 +108,50 @@ impl SourceFile {
     pub(crate) fn place(&self, span: Range<usize>) -> Place {
         let line = self.line_number(span.start);
         let line_start = self.line_starts[line - 1];
-        let shown = self.shown_line(line);
-        let mut mark = span.start - line_start..span.end.max(span.start) - line_start;
-        if let Some(cut_at) = shown.cut_at.filter(|cut_at| mark.end > *cut_at) {
-            mark = mark.start.min(cut_at)..shown.text.len();
-        }
-        mark = mark.start.min(shown.text.len())..mark.end.min(shown.text.len());
-        let column = shown.text[..mark.start].chars().count() + 1;
-        Place { file: self.path.clone(), spot: Some(Spot { line, column, text: shown.text, mark }) }
+        let line_end = line_start + self.line(line).len();
+        let text = self.shown_line(line);
+        // Counted in characters: a mask is shorter in bytes than what it stands for.
+        let column = |at: usize| self.text[line_start..at.clamp(line_start, line_end)].chars().count();
+        let (first, last) = (column(span.start), column(span.end.max(span.start)));
+        let offset = |column| text.char_indices().nth(column).map_or(text.len(), |(at, _)| at);
+        let mark = offset(first)..offset(last);
+        Place { file: self.path.clone(), spot: Some(Spot { line, column: first + 1, text, mark }) }
     }
 
-    fn shown_line(&self, line: usize) -> ShownLine {
-        let mut shown_lines = self.shown_lines.borrow_mut();
-        shown_lines.entry(line).or_insert_with(|| self.cut_line(line)).clone()
-    }
-
-    fn cut_line(&self, line: usize) -> ShownLine {
+    fn line(&self, line: usize) -> &str {
         let start = self.line_starts[line - 1];
         let end = self.line_starts.get(line).copied().unwrap_or(self.text.len());
-        let text = self.text[start..end].trim_end_matches(['\n', '\r']);
-        let inside_long_text = is_inside_long_text(&self.text[..start]);
-        let cut_at = if inside_long_text { Some(0) } else { self.disclosure.cut_at(text) };
-        match cut_at {
-            None => ShownLine { text: text.into(), cut_at: None },
-            Some(at) => ShownLine { text: format!("{}{CUT}", &text[..at]).into(), cut_at: Some(at) },
-        }
+        self.text[start..end].trim_end_matches(['\n', '\r'])
+    }
+
+    fn shown_line(&self, line: usize) -> Arc<str> {
+        let mut shown_lines = self.shown_lines.borrow_mut();
+        shown_lines.entry(line).or_insert_with(|| self.masked_line(line)).clone()
+    }
+
+    fn masked_line(&self, line: usize) -> Arc<str> {
+        let text = self.line(line);
+        let inside_long_text = self.inside_long_text.get(line - 1) == Some(&true);
+        let hidden_from = if inside_long_text { Some(0) } else { self.disclosure.hidden_from(text) };
+        let Some(hidden_from) = hidden_from else { return text.into() };
+        let (shown, hidden) = text.split_at(hidden_from);
+        shown
+            .chars()
+            .chain(hidden.chars().map(|c| if c == ' ' { ' ' } else { MASK }))
+            .collect::<String>()
+            .into()
     }
 }
 
 impl Disclosure {
     /// From where on the line is not to be shown.
-    fn cut_at(self, line: &str) -> Option<usize> {
+    fn hidden_from(self, line: &str) -> Option<usize> {
         let Some((key, value)) = line.split_once('=') else {
-            let is_structure = line.trim_start().starts_with(['[', '#']) || line.trim().is_empty();
-            let is_shown = (is_structure || self == Disclosure::Open) && !may_hold_secret(line);
-            return if is_shown || is_structure { None } else { Some(0) };
+            let is_shown = match self {
+                Disclosure::Guarded => line.trim().is_empty() || is_known_header(line),
+                Disclosure::Open => !may_hold_secret(line),
+            };
+            return if is_shown { None } else { Some(0) };
         };
         if is_reference(value) {
             return None;
@@ -154,6 +167,12 @@ impl Disclosure {
         let blanks = value.len() - value.trim_start().len();
         Some(key.len() + 1 + blanks)
     }
+}
+
+fn is_known_header(line: &str) -> bool {
+    const TABLES: [&str; 5] = ["account", "http", "log", "retry", "history"];
+    let name = line.trim_start().strip_prefix('[').map(|rest| rest.split(['.', ']', ' ']).next());
+    name.flatten().is_some_and(|name| TABLES.contains(&name))
 }
 
 fn may_hold_secret(text: &str) -> bool {
@@ -173,9 +192,16 @@ fn is_plain_number(value: &str) -> bool {
     value.parse::<f64>().is_ok() || matches!(value, "true" | "false")
 }
 
-/// Whether text over several lines is open where `before` ends.
-fn is_inside_long_text(before: &str) -> bool {
-    ["\"\"\"", "'''"].iter().any(|quotes| before.matches(quotes).count() % 2 == 1)
+fn lines_inside_long_text(text: &str) -> Vec<bool> {
+    let mut open = [("\"\"\"", false), ("'''", false)];
+    let mut line_begins_inside = |line: &str| {
+        let inside = open.iter().any(|(_, is_open)| *is_open);
+        for (quotes, is_open) in &mut open {
+            *is_open ^= line.matches(*quotes).count() % 2 == 1;
+        }
+        inside
+    };
+    text.split('\n').map(&mut line_begins_inside).collect()
 }
 
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Box<Diagnostic> {
@@ -200,11 +226,11 @@ mod tests {
 
     fn shown(disclosure: Disclosure, line: &str) -> String {
         let file = SourceFile::new(Path::new("x.toml"), line.to_owned(), disclosure);
-        file.shown_line(1).text.to_string()
+        file.shown_line(1).to_string()
     }
 
     #[test]
-    fn a_value_that_may_be_a_secret_is_cut_out_of_its_line() {
+    fn a_value_that_may_be_a_secret_is_masked() {
         for line in [
             "secret_key = \"hunter2\"",
             "secret_kye = hunter2",
@@ -216,9 +242,10 @@ mod tests {
             "\"hunter2\"",
         ] {
             let shown = shown(Disclosure::Guarded, line);
-            assert!(shown.ends_with(CUT) && !shown.contains("hunter2"), "{shown}");
+            assert!(shown.ends_with(MASK) && !shown.contains("hunter2"), "{shown}");
+            assert_eq!(shown.chars().count(), line.chars().count());
         }
-        assert_eq!(shown(Disclosure::Open, "secret_key = \"hunter2\""), "secret_key = …");
+        assert_eq!(shown(Disclosure::Open, "secret_key = \"hunter2\""), "secret_key = *********");
     }
 
     #[test]
@@ -240,6 +267,6 @@ mod tests {
     fn lines_of_a_long_text_are_not_shown_at_all() {
         let text = "secret_key = \"\"\"\nhunter2\n".to_owned();
         let file = SourceFile::new(Path::new("x.toml"), text, Disclosure::Guarded);
-        assert_eq!(&*file.shown_line(2).text, CUT);
+        assert_eq!(&*file.shown_line(2), "*******");
     }
 }
