@@ -1,1 +1,178 @@
+//! The command line: one file a command.
+//!
+//! Results go to stdout, messages to stderr. Exit codes: 0 fine, 1 failed, 2 wrong usage, 78 configuration or
+//! policies refused.
 
+mod check;
+mod demo;
+mod lists;
+mod orders_control;
+mod output;
+mod run;
+mod sandbox;
+mod status;
+mod time_argument;
+mod why;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+
+use crate::config::{self, Config, Environment};
+use crate::store::{Filter, Store};
+use time_argument::parse_time;
+
+const EXIT_FAILED: u8 = 1;
+/// `EX_CONFIG` of sysexits.h: the unit does not restart on it.
+const EXIT_REFUSED: u8 = 78;
+
+/// Keeps prepaid cloud instances from lapsing, without ever paying twice.
+#[derive(Debug, Parser)]
+#[command(name = "renewd", version, propagate_version = true, disable_help_subcommand = true)]
+struct Cli {
+    /// The main configuration file.
+    #[arg(
+        long,
+        global = true,
+        env = "RENEWD_CONFIG",
+        default_value = "/etc/renewd/renewd.toml",
+        value_name = "FILE"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service in the foreground.
+    Run,
+    /// Validate everything; print the zone and the next five firings of each policy.
+    Check(check::CheckArgs),
+    /// What runs, what is queued, what is paused, what is at risk.
+    Status(JsonArgs),
+    /// The policies in force.
+    Policies(ListArgs),
+    /// The instances of the policies, soonest expiry first.
+    Instances(ListArgs),
+    /// Runs, newest first.
+    Runs(ListArgs),
+    /// Orders, newest first.
+    Orders(ListArgs),
+    /// Why the latest run of an instance did what it did, in words.
+    Why(why::WhyArgs),
+    /// Stop orders: of an account, of a policy, or all of them. In force when the command returns.
+    Pause(orders_control::PauseArgs),
+    /// Allow orders again.
+    Resume(orders_control::ResumeArgs),
+    /// Settle an order of which no evidence tells whether it was paid.
+    Resolve(orders_control::ResolveArgs),
+    /// The practice cloud: plays the providers, charges nobody.
+    Sandbox(sandbox::SandboxArgs),
+    /// The main job on the practice cloud, with sample policies; ends by itself.
+    Demo,
+}
+
+#[derive(Debug, Args)]
+struct JsonArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Only of this policy.
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// Only of this account.
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// Only of this instance.
+    #[arg(long, value_name = "ID")]
+    instance: Option<String>,
+    /// Only in this state.
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Only since then: an RFC 3339 time, a date, or a span back from now such as 36h or 2d.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<Timestamp>,
+    /// At most so many.
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl ListArgs {
+    fn filter(&self) -> Filter {
+        Filter {
+            policy: self.policy.clone(),
+            account: self.account.clone(),
+            instance: self.instance.clone(),
+            state: self.state.clone(),
+            since: self.since,
+            limit: self.limit,
+        }
+    }
+}
+
+/// What a command failed with; printed once, to stderr.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Outcome = Result<ExitCode, Failure>;
+
+/// Parses the arguments of the process and does what they say.
+pub fn main() -> ExitCode {
+    // clap itself exits with 2 on wrong usage.
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    runtime.block_on(dispatch(cli)).unwrap_or_else(|error| failed(&error))
+}
+
+async fn dispatch(cli: Cli) -> Outcome {
+    let config = cli.config.as_path();
+    match &cli.command {
+        Command::Run => run::run(config).await,
+        Command::Check(args) => check::check(config, args),
+        Command::Status(args) => status::status(config, args.json).await,
+        Command::Policies(args) => lists::policies(config, args).await,
+        Command::Instances(args) => lists::instances(config, args).await,
+        Command::Runs(args) => lists::runs(config, args).await,
+        Command::Orders(args) => lists::orders(config, args).await,
+        Command::Why(args) => why::why(config, args).await,
+        Command::Pause(args) => orders_control::pause(config, args).await,
+        Command::Resume(args) => orders_control::resume(config, args).await,
+        Command::Resolve(args) => orders_control::resolve(config, args).await,
+        Command::Sandbox(args) => sandbox::sandbox(args).await,
+        Command::Demo => demo::demo().await,
+    }
+}
+
+fn failed(error: &Failure) -> ExitCode {
+    eprintln!("renewd: {error}");
+    ExitCode::from(EXIT_FAILED)
+}
+
+/// The configuration, or the exit code after its mistakes were printed.
+fn load_config(path: &Path, environment: &Environment) -> Result<Config, ExitCode> {
+    config::load(path, environment).map(|loaded| loaded.value).map_err(|refusal| {
+        eprintln!("{}", refusal.render(output::colour_on_stderr()));
+        ExitCode::from(EXIT_REFUSED)
+    })
+}
+
+/// The database for a command that reads or writes beside the daemon.
+async fn open_store(config: &Path) -> Result<Result<(Config, Store), ExitCode>, Failure> {
+    let config = match load_config(config, &Environment::of_process()) {
+        Ok(config) => config,
+        Err(code) => return Ok(Err(code)),
+    };
+    let store = Store::open_for_command(&config.database).await?;
+    Ok(Ok((config, store)))
+}

@@ -220,7 +220,7 @@ impl Change for Fire {
         .await?;
         sqlx::query(
             "UPDATE schedules SET watermark_ms = e.value ->> 'watermark_ms', next_due_ms = e.value ->> 'next_due_ms'
-             FROM json_each(?1) e WHERE id = e.value ->> 'schedule_id' AND watermark_ms = e.value ->> 'before_ms'",
+             FROM json_each(?1) e WHERE schedules.id = e.value ->> 'schedule_id' AND watermark_ms = e.value ->> 'before_ms'",
         )
         .bind(&text)
         .execute(conn)

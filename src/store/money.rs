@@ -468,7 +468,7 @@ impl Change for MoveRow {
                 next_look_at_ms = e.value ->> 'next_look_at_ms',
                 person_asked_ms = coalesce(person_asked_ms, iif(e.value ->> 'asked', e.value ->> 'now_ms', NULL))
              FROM json_each(?1) e
-             WHERE id = e.value ->> 'row' AND settled_at_ms IS NULL
+             WHERE orders.id = e.value ->> 'row' AND settled_at_ms IS NULL
                AND NOT (e.value ->> 'state' = 'unknown' AND state = 'placed')
                AND NOT (e.value ->> 'state' IS NULL AND state = 'intended')
              RETURNING id",
@@ -496,11 +496,11 @@ async fn move_runs(text: &str, moved: &str, conn: &mut SqliteConnection) -> sqlx
         "UPDATE runs SET state = e.value ->> 'run_state', epoch = NULL, hold = e.value ->> 'run_hold',
                 next_attempt_at_ms = e.value ->> 'run_next_ms', reason = e.value ->> 'run_reason',
                 attempts = attempts + (e.value ->> 'run_counts'),
-                error = iif(e.value ->> 'run_state' IN ('succeeded'), NULL,
+                error = iif(e.value ->> 'run_state' = 'succeeded' OR e.value ->> 'run_hold' = 'confirmation', NULL,
                             coalesce(nullif(e.value -> 'error', 'null'), error)),
                 finished_at_ms = iif(e.value ->> 'run_ended', e.value ->> 'now_ms', NULL)
          FROM json_each(?1) e
-         WHERE id = e.value ->> 'run' AND finished_at_ms IS NULL AND e.value ->> 'run_state' IS NOT NULL
+         WHERE runs.id = e.value ->> 'run' AND finished_at_ms IS NULL AND e.value ->> 'run_state' IS NOT NULL
            AND e.value ->> 'row' IN (SELECT value FROM json_each(?2))",
     )
     .bind(text)

@@ -256,7 +256,7 @@ impl Change for FinishRuns {
                     verdict = coalesce(e.value ->> 'verdict', verdict), error = nullif(e.value -> 'error', 'null'),
                     finished_at_ms = e.value ->> 'finished_at_ms'
              FROM json_each(?1) e
-             WHERE id = e.value ->> 'run' AND state = 'running' AND epoch = e.value ->> 'epoch'
+             WHERE runs.id = e.value ->> 'run' AND state = 'running' AND epoch = e.value ->> 'epoch'
                AND epoch = (SELECT epoch FROM daemon)",
         )
         .bind(json(&all)?)
@@ -275,7 +275,7 @@ impl Change for ReleaseRuns {
         let all: Vec<&(i64, i64)> = rows.iter().flat_map(|row| &row.0).collect();
         sqlx::query(
             "UPDATE runs SET state = 'queued', epoch = NULL FROM json_each(?1) e
-             WHERE id = e.value ->> 0 AND state = 'running' AND epoch = e.value ->> 1",
+             WHERE runs.id = e.value ->> 0 AND state = 'running' AND epoch = e.value ->> 1",
         )
         .bind(json(&all)?)
         .execute(conn)

@@ -20,7 +20,8 @@ use crate::verdict;
 impl Lane {
     /// When the cloud refuses the account's key, its calls are held and its secrets read again. Answers until when.
     pub(super) async fn hold_if_refused(&self, failure: &Failure) -> Result<Option<Timestamp>, StoreError> {
-        if failure.class != Class::Credential {
+        let is_right = cloud::cause(self.account.provider, &failure.code) == Some(Cause::Rights);
+        if failure.class != Class::Credential || is_right {
             return Ok(None);
         }
         let now = self.engine.now();
@@ -95,15 +96,14 @@ impl Engine {
     }
 
     async fn after_failure(&self, account: &Account, api: Api, job: &Job, failure: &Failure) -> OrderStep {
-        let blocked = match cloud::cause(account.provider, &failure.code) {
-            Some(Cause::Balance) => Some(Blocked::Balance),
-            _ => Some(Blocked::Other),
-        };
+        let cause = cloud::cause(account.provider, &failure.code);
+        let blocked = Some(if cause == Some(Cause::Balance) { Blocked::Balance } else { Blocked::Other });
+        // A missing right is this instance's, whatever family of codes it came in.
+        let class = if cause == Some(Cause::Rights) { Class::Blocked } else { failure.class };
         if failure.class == Class::Throttled {
             self.limiter.hold(&self.key(account, api, &job.region), account.rate(api), THROTTLED_HOLD);
         }
-        let next =
-            retry::after(failure.class, blocked, job.attempts, self.settings.pace, seed(job), self.now());
+        let next = retry::after(class, blocked, job.attempts, self.settings.pace, seed(job), self.now());
         let reason = format!("its order was refused: {failure}");
         let refused = |next| OrderStep::Refused { failure: as_recorded(failure), next };
         match next {

@@ -1,0 +1,197 @@
+//! `renewd policies`, `instances`, `runs`, `orders`.
+
+use std::path::Path;
+
+use serde_json::value::RawValue;
+
+use super::output::{or_dash, print_json, print_table, table};
+use super::{ListArgs, Outcome, open_store};
+use crate::domain::order::OrderState;
+use crate::domain::run::RunState;
+use crate::store::Filter;
+
+pub(super) async fn orders(config: &Path, args: &ListArgs) -> Outcome {
+    check_state(args, &OrderState::ALL.map(OrderState::as_str))?;
+    let store = match open_store(config).await? {
+        Ok((_, store)) => store,
+        Err(code) => return Ok(code),
+    };
+    let orders = store.orders(&args.filter()).await?;
+    if args.json {
+        return print_json(&orders);
+    }
+    let heads = [
+        "ROW",
+        "STATE",
+        "INSTANCE",
+        "POLICY",
+        "ACTION",
+        "MONTHS",
+        "ORDER",
+        "CNY",
+        "EXPIRY BEFORE",
+        "AFTER",
+        "SENT",
+        "ERROR",
+    ];
+    let mut table = table(&heads);
+    for order in orders {
+        table.add_row([
+            order.id.to_string(),
+            order.state,
+            order.instance,
+            order.policy,
+            order.action,
+            order.months.map_or_else(|| or_dash(None), |months| months.to_string()),
+            or_dash(order.order_id.as_deref()),
+            order.amount_cny.map_or_else(|| or_dash(None), |amount| format!("{amount:.2}")),
+            short_time(order.expiry_before.as_deref()),
+            short_time(order.expiry_after.as_deref()),
+            short_time(order.sent_at.as_deref()),
+            error_words(order.error.as_deref()),
+        ]);
+    }
+    print_table(&table)
+}
+
+pub(super) async fn runs(config: &Path, args: &ListArgs) -> Outcome {
+    check_state(args, &RunState::ALL.map(RunState::as_str))?;
+    let store = match open_store(config).await? {
+        Ok((_, store)) => store,
+        Err(code) => return Ok(code),
+    };
+    let runs = store.runs(&args.filter()).await?;
+    if args.json {
+        return print_json(&runs);
+    }
+    let heads = ["RUN", "STATE", "INSTANCE", "POLICY", "ORIGIN", "DUE", "ATTEMPTS", "NEXT ATTEMPT", "REASON"];
+    let mut table = table(&heads);
+    for run in runs {
+        table.add_row([
+            run.id.to_string(),
+            run.state,
+            run.instance,
+            run.policy,
+            run.origin,
+            short_time(Some(&run.due_at)),
+            run.attempts.to_string(),
+            short_time(run.next_attempt_at.as_deref()),
+            or_dash(run.reason.as_deref()),
+        ]);
+    }
+    print_table(&table)
+}
+
+pub(super) async fn instances(config: &Path, args: &ListArgs) -> Outcome {
+    let store = match open_store(config).await? {
+        Ok((_, store)) => store,
+        Err(code) => return Ok(code),
+    };
+    let instances = store.instances(&args.filter()).await?;
+    if args.json {
+        return print_json(&instances);
+    }
+    let heads = [
+        "INSTANCE",
+        "PRODUCT",
+        "REGION",
+        "ACCOUNT",
+        "POLICY",
+        "STATE",
+        "EXPIRES",
+        "AUTO-RENEW",
+        "OBSERVED",
+        "AT RISK",
+    ];
+    let mut table = table(&heads);
+    for row in instances {
+        table.add_row([
+            row.instance,
+            row.product,
+            row.region,
+            row.account,
+            row.policy,
+            or_dash(row.state.as_deref()),
+            short_time(row.expires_at.as_deref()),
+            or_dash(row.auto_renew.as_deref()),
+            short_time(row.observed_at.as_deref()),
+            if row.at_risk { "yes" } else { "no" }.to_owned(),
+        ]);
+    }
+    print_table(&table)
+}
+
+pub(super) async fn policies(config: &Path, args: &ListArgs) -> Outcome {
+    check_state(args, &["enabled", "disabled", "retired"])?;
+    let store = match open_store(config).await? {
+        Ok((_, store)) => store,
+        Err(code) => return Ok(code),
+    };
+    let policies = store.policies(&Filter { since: None, ..args.filter() }).await?;
+    if args.json {
+        return print_json(&policies);
+    }
+    let heads = [
+        "POLICY",
+        "REV",
+        "ACCOUNT",
+        "PRODUCT",
+        "REGION",
+        "ACTION",
+        "INSTANCES",
+        "SCHEDULE",
+        "ZONE",
+        "NEXT FIRING",
+        "SOURCE",
+    ];
+    let mut table = table(&heads);
+    for policy in policies {
+        let next = match (policy.retired, policy.enabled) {
+            (true, _) => "retired".to_owned(),
+            (false, false) => "disabled".to_owned(),
+            (false, true) => short_time(policy.next_due_at.as_deref()),
+        };
+        table.add_row([
+            policy.policy,
+            policy.revision.to_string(),
+            policy.account,
+            policy.product,
+            policy.region,
+            policy.action,
+            policy.instances.to_string(),
+            policy.schedule,
+            policy.timezone,
+            next,
+            policy.source,
+        ]);
+    }
+    print_table(&table)
+}
+
+/// A state that does not exist would silently list nothing.
+fn check_state(args: &ListArgs, known: &[&str]) -> Result<(), super::Failure> {
+    match &args.state {
+        Some(state) if !known.contains(&state.as_str()) => {
+            Err(format!("there is no state {state:?}: it is one of {}", known.join(", ")).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `2026-11-20 04:00:00Z`: seconds are enough for a person.
+pub(super) fn short_time(text: Option<&str>) -> String {
+    let Some(text) = text else { return or_dash(None) };
+    let seconds = text.split('.').next().unwrap_or(text).trim_end_matches('Z');
+    format!("{}Z", seconds.replace('T', " "))
+}
+
+pub(super) fn error_words(error: Option<&RawValue>) -> String {
+    #[derive(serde::Deserialize)]
+    struct Words {
+        class: String,
+        code: String,
+    }
+    error
+        .and_then(|raw| serde_json::from_str::<Words>(raw.get()).ok())
+        .map_or_else(|| or_dash(None), |words| format!("{} ({})", words.code, words.class))
+}

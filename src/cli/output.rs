@@ -1,0 +1,50 @@
+//! What is printed: tables and JSON to stdout, colour only on a terminal and never with `NO_COLOR`.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde::Serialize;
+
+use super::Outcome;
+
+pub(super) fn colour_on_stderr() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+pub(super) fn colour_on_stdout() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// A plain table that fits the terminal; piped, it is as wide as it needs to be.
+pub(super) fn table(heads: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(heads.iter().copied());
+    let arrangement =
+        if io::stdout().is_terminal() { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
+    table.set_content_arrangement(arrangement);
+    table
+}
+
+pub(super) fn print_table(table: &Table) -> Outcome {
+    print(&table.trim_fmt())
+}
+
+pub(super) fn print_json(value: &impl Serialize) -> Outcome {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// A reader that has seen enough, as `head` has, is no failure.
+pub(super) fn print(text: &str) -> Outcome {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(error.into()),
+        Ok(()) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// `—` for what is not there.
+pub(super) fn or_dash(text: Option<&str>) -> String {
+    text.unwrap_or("—").to_owned()
+}

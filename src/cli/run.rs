@@ -1,0 +1,46 @@
+//! `renewd run`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::{EXIT_FAILED, EXIT_REFUSED, Outcome, load_config};
+use crate::clock::SystemClock;
+use crate::config::{Environment, LogFormat};
+use crate::daemon;
+use crate::telemetry::{self, Format};
+
+pub(super) async fn run(config: &Path) -> Outcome {
+    let environment = Environment::of_process();
+    let config = match load_config(config, &environment) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let format = match config.log.format {
+        LogFormat::Text => Format::Text,
+        // This version writes no native journal fields: JSON lines keep every field.
+        LogFormat::Json | LogFormat::Journal => Format::Json,
+        LogFormat::Auto => Format::automatic(),
+    };
+    telemetry::init(format, &config.log.level)?;
+    if config.log.format == LogFormat::Journal {
+        tracing::warn!(
+            event = "config.doubtful",
+            "this version writes no journal fields yet: logging JSON instead"
+        );
+    }
+    if let Some(http) = &config.http {
+        tracing::warn!(
+            event = "config.doubtful",
+            "[http] is set and this version serves no metrics yet: nothing listens on {}",
+            http.listen
+        );
+    }
+    match daemon::run(config, &environment, Arc::new(SystemClock::new())).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            tracing::error!(event = "service.stopped", "renewd did not start: {error}");
+            Ok(ExitCode::from(if error.is_configuration() { EXIT_REFUSED } else { EXIT_FAILED }))
+        }
+    }
+}

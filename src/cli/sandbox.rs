@@ -1,0 +1,54 @@
+//! `renewd sandbox`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{EXIT_FAILED, Outcome};
+use crate::clock::SystemClock;
+use crate::sandbox::{self, Options, SECRET_KEY, TENCENT_KEY_PREFIX, seed::Seed};
+
+#[derive(Debug, Args)]
+pub(super) struct SandboxArgs {
+    /// Where it listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9500")]
+    listen: SocketAddr,
+    /// More instances, balances and faults (TOML).
+    #[arg(long, value_name = "FILE")]
+    seed: Option<PathBuf>,
+}
+
+pub(super) async fn sandbox(args: &SandboxArgs) -> Outcome {
+    let seed = match &args.seed {
+        None => None,
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            Some(Seed::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?)
+        }
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let options = Options { listen: args.listen, seed, clock: Arc::new(SystemClock::new()) };
+    let running = match sandbox::start(options).await {
+        Ok(running) => running,
+        Err(error) => {
+            eprintln!("renewd: the practice cloud cannot listen on {}: {error}", args.listen);
+            return Ok(ExitCode::from(EXIT_FAILED));
+        }
+    };
+    eprintln!(
+        "practice cloud on {}: secret_id {TENCENT_KEY_PREFIX}…, secret_key {SECRET_KEY}; GET {}/_sandbox/ tells more",
+        running.base_url(),
+        running.base_url()
+    );
+    tokio::select! {
+        _ = terminate.recv() => {}
+        result = tokio::signal::ctrl_c() => result?,
+    }
+    running.stop().await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,141 @@
+//! `renewd status`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Outcome, open_store, output};
+use crate::config::{self, Config};
+use crate::store::{DaemonLock, InstanceRow, NextFiring, Pause, SetInForce};
+
+const FIRINGS: u32 = 10;
+const RISKS_SHOWN: usize = 10;
+
+#[derive(Serialize)]
+struct Status {
+    daemon: DaemonStatus,
+    policies: SetStatus,
+    runs: BTreeMap<String, i64>,
+    unknown_orders: i64,
+    paused: Vec<Pause>,
+    at_risk: Vec<InstanceRow>,
+    next_firings: Vec<NextFiring>,
+}
+
+#[derive(Serialize)]
+struct DaemonStatus {
+    running: bool,
+    pid: Option<i64>,
+    since: Option<Timestamp>,
+    version: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SetStatus {
+    accepted_at: Option<Timestamp>,
+    /// Whether the set in force is the one on disk.
+    is_on_disk: bool,
+    refused_at: Option<Timestamp>,
+    refused: Option<String>,
+}
+
+pub(super) async fn status(config: &Path, json: bool) -> Outcome {
+    let (config, store) = match open_store(config).await? {
+        Ok(opened) => opened,
+        Err(code) => return Ok(code),
+    };
+    let row = store.status(FIRINGS).await?;
+    let running = DaemonLock::is_held(&config.database);
+    let status = Status {
+        daemon: DaemonStatus {
+            running,
+            pid: row.pid.filter(|_| running),
+            since: if running { row.started_at } else { row.stopped_at },
+            version: row.version,
+        },
+        policies: set_status(&config, store.set_in_force().await?),
+        runs: row.runs.into_iter().collect(),
+        unknown_orders: row.unknown_orders,
+        paused: store.pauses(Timestamp::now()).await?,
+        at_risk: store.instances_at_risk().await?,
+        next_firings: row.next_firings,
+    };
+    if json { output::print_json(&status) } else { output::print(&words(&status)) }
+}
+
+fn set_status(config: &Config, set: SetInForce) -> SetStatus {
+    let on_disk = config::digest_on_disk(config).ok();
+    SetStatus {
+        accepted_at: set.accepted_at,
+        is_on_disk: on_disk.is_some() && on_disk == set.digest,
+        refused_at: set.refused_at,
+        refused: set.refused_text,
+    }
+}
+
+fn words(status: &Status) -> String {
+    let mut lines = vec![daemon_words(&status.daemon), set_words(&status.policies)];
+    let runs: Vec<String> = status.runs.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    lines
+        .push(format!("runs      {}", if runs.is_empty() { "none yet".to_owned() } else { runs.join(", ") }));
+    if status.unknown_orders > 0 {
+        lines.push(format!(
+            "unknown   {} order{}: `renewd orders --state unknown` lists them",
+            status.unknown_orders,
+            if status.unknown_orders == 1 { "" } else { "s" }
+        ));
+    }
+    for pause in &status.paused {
+        let name = pause.name.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
+        let until = pause.until.map(|until| format!(", until {until}")).unwrap_or_default();
+        let note = pause.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
+        lines.push(format!(
+            "paused    {}{name} since {} by {} ({}){until}{note}",
+            pause.scope, pause.since, pause.set_by, pause.kind
+        ));
+    }
+    for row in status.at_risk.iter().take(RISKS_SHOWN) {
+        let expiry = row.expires_at.as_deref().unwrap_or("expiry never observed");
+        lines.push(format!(
+            "AT RISK   {} ({}), {expiry}: `renewd why {}`",
+            row.instance, row.policy, row.instance
+        ));
+    }
+    if status.at_risk.len() > RISKS_SHOWN {
+        lines.push(format!("          and {} more: `renewd instances`", status.at_risk.len() - RISKS_SHOWN));
+    }
+    for firing in &status.next_firings {
+        lines.push(format!("next      {} fires at {}", firing.policy, firing.due_at));
+    }
+    lines.join("\n")
+}
+
+fn daemon_words(daemon: &DaemonStatus) -> String {
+    let version = daemon.version.as_deref().unwrap_or("?");
+    match (daemon.running, daemon.since) {
+        (true, Some(since)) => {
+            format!(
+                "daemon    running, pid {}, version {version}, since {since}",
+                daemon.pid.unwrap_or_default()
+            )
+        }
+        (true, None) => "daemon    starting".to_owned(),
+        (false, Some(since)) => format!("daemon    NOT running: stopped at {since}"),
+        (false, None) => "daemon    NOT running: it did not stop by itself".to_owned(),
+    }
+}
+
+fn set_words(set: &SetStatus) -> String {
+    let since = set.accepted_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+    match (&set.refused, set.is_on_disk) {
+        (Some(text), _) => {
+            format!("policies  accepted {since}; the files on disk are REFUSED, an older set runs:\n{text}")
+        }
+        (None, true) => format!("policies  accepted {since}, the same as on disk"),
+        (None, false) => format!(
+            "policies  accepted {since}; the files on disk differ: `systemctl reload renewd` takes them"
+        ),
+    }
+}
