@@ -236,6 +236,9 @@ async fn apply(
     let digest = set.digest.clone();
     let applied = engine.store.apply_policies(entries(set), &digest, clock.now()).await?;
     engine.plan_schedules().await?;
+    for absence in applied.changes.iter().filter_map(|change| change.absence.as_ref()) {
+        engine.make_up_for(absence).await?;
+    }
     for change in &applied.changes {
         let (policy, kind) = (change.policy.as_str(), change.kind.as_str());
         let next = engine.store.next_firing(policy).await?.map(|at| at.to_string());

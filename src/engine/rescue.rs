@@ -6,9 +6,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Engine;
+use super::ticker::EVERY_FIRE_CATCH_UP;
 use crate::clock::Clock;
+use crate::domain::run::Origin;
 use crate::schedule::Schedule;
-use crate::store::{Firing, Rescued, StoreError};
+use crate::store::{Absence, Firing, FiringRow, Rescued, StoreError};
 
 /// A wall clock that parts from the monotonic one by more acts like a restart.
 const LEAP: SignedDuration = SignedDuration::from_secs(60);
@@ -60,6 +62,29 @@ impl Engine {
             });
         }
         self.store.fire(firings).await
+    }
+
+    /// Catches up on what fired while a policy was out of the files and others kept its schedule going.
+    pub async fn make_up_for(&self, absence: &Absence) -> Result<(), StoreError> {
+        let Absence { schedule, after, through, .. } = absence;
+        let Ok(parsed) = Schedule::parse(&schedule.expression, &schedule.zone) else { return Ok(()) };
+        let since = if absence.is_every_fire { (*through - EVERY_FIRE_CATCH_UP).max(*after) } else { *after };
+        let (mut count, mut last) = (0_u32, None);
+        for instant in parsed.due_between(since, *through) {
+            count = count.saturating_add(1);
+            last = Some(instant);
+        }
+        let Some(due_at) = last else { return Ok(()) };
+        let row = FiringRow {
+            origin: Origin::CatchUp,
+            due_at,
+            missed_count: count,
+            every_fire: None,
+            active_after: None,
+            active_through: *after,
+            policy_id: Some(absence.policy_id),
+        };
+        self.store.add_firing(absence.schedule_id, row).await
     }
 
     /// Gives schedules that live policies use, and that have no next instant, their next one.

@@ -20,7 +20,7 @@ const AHEAD: SignedDuration = SignedDuration::from_secs(2);
 /// In one life an instant this late still fires for itself; older ones fold into one catch-up run.
 const LATE: SignedDuration = SignedDuration::from_secs(60);
 /// `every_fire` policies catch up this far back.
-const EVERY_FIRE_CATCH_UP: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const EVERY_FIRE_CATCH_UP: SignedDuration = SignedDuration::from_hours(24);
 /// More policies than this in one firing are logged as a sum.
 const LOGGED_POLICIES: usize = 100;
 

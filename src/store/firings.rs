@@ -101,6 +101,11 @@ impl Store {
         self.writer.submit(Fire(firings.iter().map(FireRow::from).collect())).await
     }
 
+    /// Makes one more firing durable, beside the schedule's own course.
+    pub async fn add_firing(&self, schedule_id: i64, row: FiringRow) -> Result<(), StoreError> {
+        self.writer.submit(AddFiring { schedule_id, row: PlannedRow::from(&row) }).await
+    }
+
     /// Queues the next chunk of runs; None when every firing is queued whole.
     pub async fn queue_runs(&self, now: Timestamp) -> Result<Option<Vec<Fired>>, StoreError> {
         self.writer.submit(QueueRuns { now_ms: ms(now) }).await
@@ -161,7 +166,7 @@ struct FireRow {
 }
 
 #[derive(Serialize)]
-pub(super) struct PlannedRow {
+struct PlannedRow {
     origin: &'static str,
     due_at_ms: i64,
     missed_count: u32,
@@ -225,6 +230,35 @@ impl Change for Fire {
         .bind(&text)
         .execute(conn)
         .await?;
+        Ok(vec![(); rows.len()])
+    }
+}
+
+struct AddFiring {
+    schedule_id: i64,
+    row: PlannedRow,
+}
+
+impl Change for AddFiring {
+    type Reply = ();
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
+        for AddFiring { schedule_id, row } in rows {
+            sqlx::query(
+                "INSERT INTO firings (schedule_id, policy_id, origin, due_at_ms, missed_count, every_fire,
+                     active_after_ms, active_through_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )
+            .bind(schedule_id)
+            .bind(row.policy_id)
+            .bind(row.origin)
+            .bind(row.due_at_ms)
+            .bind(row.missed_count)
+            .bind(row.every_fire)
+            .bind(row.active_after_ms)
+            .bind(row.active_through_ms)
+            .execute(&mut *conn)
+            .await?;
+        }
         Ok(vec![(); rows.len()])
     }
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
 use super::writer::Change;
-use super::{Store, StoreError, json, ms};
-use crate::domain::policy::Policy;
+use super::{Store, StoreError, at, json, ms};
+use crate::domain::policy::{Policy, ScheduleText};
 use crate::domain::product::Identity;
 
 /// A policy of the set on disk.
@@ -32,6 +32,20 @@ pub struct PolicyChange {
     pub policy: String,
     pub revision: i64,
     pub kind: ChangeKind,
+    /// Of a policy that is back while others kept its schedule going: what fired without it.
+    pub absence: Option<Absence>,
+}
+
+/// Instants of a schedule that passed while a policy was out of the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absence {
+    pub policy_id: i64,
+    pub schedule_id: i64,
+    pub schedule: ScheduleText,
+    pub is_every_fire: bool,
+    pub after: Timestamp,
+    /// The schedule's watermark; later instants fire as usual.
+    pub through: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +93,13 @@ struct Stored {
     digest: String,
     schedule_id: i64,
     is_stopped: bool,
-    is_retired: bool,
+    retired_at_ms: Option<i64>,
+}
+
+impl Stored {
+    fn is_retired(&self) -> bool {
+        self.retired_at_ms.is_some()
+    }
 }
 
 impl Change for Apply {
@@ -100,12 +120,16 @@ async fn apply_set(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<A
     for entry in &apply.set {
         let name = entry.policy.name.as_str();
         let (kind, revision) = match stored.get(name) {
-            Some(old) if old.digest == entry.digest && !old.is_retired => continue,
+            Some(old) if old.digest == entry.digest && !old.is_retired() => continue,
             Some(old) => (change(old, entry, apply.now_ms, conn).await?, old.revision),
             None => (add(entry, apply.now_ms, conn).await?, 0),
         };
         let revision = if kind == ChangeKind::Returned { revision } else { revision + 1 };
-        applied.changes.push(PolicyChange { policy: name.to_owned(), revision, kind });
+        let absence = match stored.get(name) {
+            Some(old) => absence(old, conn).await?,
+            None => None,
+        };
+        applied.changes.push(PolicyChange { policy: name.to_owned(), revision, kind, absence });
     }
     applied.changes.extend(retire(apply, conn).await?);
     rest_unused_schedules(conn).await?;
@@ -122,7 +146,7 @@ async fn apply_set(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<A
 
 async fn stored(conn: &mut SqliteConnection) -> sqlx::Result<HashMap<String, Stored>> {
     let rows = sqlx::query(
-        "SELECT name, id, revision, digest, schedule_id, stopped_at_ms IS NOT NULL, retired_at_ms IS NOT NULL
+        "SELECT name, id, revision, digest, schedule_id, stopped_at_ms IS NOT NULL, retired_at_ms
          FROM policies",
     )
     .fetch_all(conn)
@@ -134,7 +158,7 @@ async fn stored(conn: &mut SqliteConnection) -> sqlx::Result<HashMap<String, Sto
             digest: row.get(3),
             schedule_id: row.get(4),
             is_stopped: row.get(5),
-            is_retired: row.get(6),
+            retired_at_ms: row.get(6),
         };
         (row.get(0), stored)
     });
@@ -179,7 +203,7 @@ async fn change(
 ) -> sqlx::Result<ChangeKind> {
     let policy = &entry.policy;
     let schedule_id = schedule(entry, now_ms, conn).await?;
-    let was_disabled = old.is_stopped && !old.is_retired;
+    let was_disabled = old.is_stopped && !old.is_retired();
     let starts_now = schedule_id != old.schedule_id || was_disabled;
     let is_new_revision = old.digest != entry.digest;
     sqlx::query(
@@ -210,7 +234,34 @@ async fn change(
     if is_new_revision {
         write_revision(old.id, now_ms, conn).await?;
     }
-    Ok(if old.is_retired && !is_new_revision { ChangeKind::Returned } else { ChangeKind::Changed })
+    Ok(if old.is_retired() && !is_new_revision { ChangeKind::Returned } else { ChangeKind::Changed })
+}
+
+/// What an enabled policy that is back missed of a schedule that went on without it.
+async fn absence(old: &Stored, conn: &mut SqliteConnection) -> sqlx::Result<Option<Absence>> {
+    let Some(retired_at_ms) = old.retired_at_ms else { return Ok(None) };
+    let row = sqlx::query(
+        "SELECT p.id, s.id, s.expression, s.zone, s.watermark_ms, p.every_fire
+         FROM policies p JOIN schedules s ON s.id = p.schedule_id
+         WHERE p.id = ?1 AND p.stopped_at_ms IS NULL AND s.next_due_ms IS NOT NULL AND s.watermark_ms > ?2
+           AND p.active_since_ms <= ?2",
+    )
+    .bind(old.id)
+    .bind(retired_at_ms)
+    .fetch_optional(conn)
+    .await?;
+    let decode = |error: StoreError| sqlx::Error::Decode(error.into());
+    row.map(|row| {
+        Ok(Absence {
+            policy_id: row.get(0),
+            schedule_id: row.get(1),
+            schedule: ScheduleText { expression: row.get(2), zone: row.get(3) },
+            is_every_fire: row.get(5),
+            after: at(retired_at_ms).map_err(decode)?,
+            through: at(row.get(4)).map_err(decode)?,
+        })
+    })
+    .transpose()
 }
 
 /// The row of (expression, zone). One that slept, used by nobody, wakes at its old watermark only for a policy
@@ -309,6 +360,7 @@ async fn retire(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<Vec<
         policy: row.get(0),
         revision: row.get(1),
         kind: ChangeKind::Retired,
+        absence: None,
     });
     Ok(retired.collect())
 }
