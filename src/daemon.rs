@@ -261,20 +261,21 @@ async fn apply(
         }
     }
     let (policies, changes) = (applied.policies, applied.changes.len());
+    let are = if policies == 1 { "policy is" } else { "policies are" };
     // `event` is not a literal here, so the two kinds are told apart by hand.
     if event == "config.loaded" {
         tracing::info!(
             event = "config.loaded",
             policies,
             changes,
-            "{policies} policies are in force, {changes} changed"
+            "{policies} {are} in force, {changes} changed"
         );
     } else {
         tracing::info!(
             event = "config.reloaded",
             policies,
             changes,
-            "{policies} policies are in force, {changes} changed"
+            "{policies} {are} in force, {changes} changed"
         );
     }
     Ok(())

@@ -120,7 +120,8 @@ pub fn judge(question: &Question<'_>, looks: &[(Duration, Evidence)]) -> Verdict
     }
 }
 
-fn is_whole_term(question: &Question<'_>, expiry: Timestamp) -> bool {
+/// Whether the expiry moved by the term that was ordered; less is somebody else's doing.
+pub fn is_whole_term(question: &Question<'_>, expiry: Timestamp) -> bool {
     let term = SignedDuration::from_hours(24 * DAYS_A_MONTH * i64::from(question.months));
     question.expiry_before.is_some_and(|before| expiry.duration_since(before) >= term)
 }

@@ -75,6 +75,8 @@ pub struct Account {
     pub reread: Box<dyn Fn() -> Result<Credentials, String> + Send + Sync>,
     skew_ms: AtomicI64,
     is_held: AtomicBool,
+    /// Whether its order list may be read, as far as the last call told.
+    may_list: AtomicBool,
     wake: Notify,
 }
 
@@ -118,6 +120,7 @@ impl Account {
             reread,
             skew_ms: AtomicI64::new(0),
             is_held: AtomicBool::new(true),
+            may_list: AtomicBool::new(true),
             wake: Notify::new(),
         }
     }
@@ -129,6 +132,15 @@ impl Account {
     /// The cloud's clock less ours, as last seen.
     fn skew(&self) -> SignedDuration {
         SignedDuration::from_millis(self.skew_ms.load(Ordering::Relaxed))
+    }
+
+    fn may_list(&self) -> bool {
+        self.may_list.load(Ordering::Relaxed)
+    }
+
+    /// Answers whether that is news.
+    fn note_list_right(&self, may_list: bool) -> bool {
+        self.may_list.swap(may_list, Ordering::Relaxed) != may_list
     }
 
     fn needs_price(&self) -> bool {

@@ -80,19 +80,26 @@ impl Reconcile {
         Ok(())
     }
 
-    /// The list is asked for when something depends on it: an unknown order, or a placed one that takes long.
+    /// The list is asked for when something depends on it: an unknown order, or a placed one that takes long;
+    /// and once the term has moved, for what it cost.
     async fn list_seen(&self, order: &OpenOrder, expiry: &ExpirySeen) -> Result<ListSeen, StoreError> {
         let engine = &self.engine;
         let overdue = engine.now().duration_since(order.intended_at) >= settle(engine);
         let wants_number = order.order_id.is_none() && matches!(expiry, ExpirySeen::At(_));
-        if order.state == OrderState::Placed && !overdue && !wants_number {
+        let wants_amount = !order.amount_is_known
+            && self.account.may_list()
+            && matches!(expiry, ExpirySeen::At(at) if verdict::is_whole_term(&self.question(order), *at));
+        if order.state == OrderState::Placed && !overdue && !wants_number && !wants_amount {
             return Ok(ListSeen::NotAsked);
         }
         let about = About { region: &order.region, order_row: Some(order.row), instances: 1 };
         let from = order.intended_at - LIST_MARGIN;
         let listed = engine.list_orders(&self.account, order.product, about, &order.instance, from).await;
         match listed {
-            Ok(listed) => self.ours(order, listed, from).await,
+            Ok(listed) => {
+                self.account.note_list_right(true);
+                self.ours(order, listed, from).await
+            }
             Err(CallError::Cloud(failure)) => Ok(self.not_read(&failure)),
             Err(CallError::Store(error)) => Err(error),
         }
@@ -101,7 +108,17 @@ impl Reconcile {
     fn not_read(&self, failure: &Failure) -> ListSeen {
         let why = failure.to_string();
         let cause = cloud::cause(self.account.provider, &failure.code);
-        if cause == Some(Cause::Rights) { ListSeen::Forbidden { why } } else { ListSeen::Unread { why } }
+        if cause != Some(Cause::Rights) {
+            return ListSeen::Unread { why };
+        }
+        if self.account.note_list_right(false) {
+            tracing::warn!(
+                event = "account.rights", account = %self.account.name, class = %failure.class, code = failure.code,
+                "account {} may not read its order list: unknown orders can only be settled by their expiry or by a \
+                 person, and amounts stay unknown ({failure})", self.account.name
+            );
+        }
+        ListSeen::Forbidden { why }
     }
 
     /// The listed order that is this one: by its number if it has one, else one that no other row of ours has.
@@ -129,20 +146,24 @@ impl Reconcile {
         Ok(candidates.pop().map_or(ListSeen::Nothing, ListSeen::Ours))
     }
 
-    /// Adds the look to those before it, judges, and records both.
-    async fn settle(&self, order: &OpenOrder, evidence: Evidence) -> Result<(), StoreError> {
-        let engine = &self.engine;
-        let (now, monotonic) = (engine.now(), engine.clock.monotonic());
-        let age = now.duration_since(order.intended_at);
-        let question = verdict::Question {
+    fn question<'a>(&self, order: &'a OpenOrder) -> verdict::Question<'a> {
+        verdict::Question {
             state: order.state,
             order_id: order.order_id.as_ref(),
             months: order.months.unwrap_or(1),
             expiry_before: order.expiry_before,
             on_unknown: order.terms.unknown,
-            settle: engine.settings.settle,
-            age,
-        };
+            settle: self.engine.settings.settle,
+            age: self.engine.now().duration_since(order.intended_at),
+        }
+    }
+
+    /// Adds the look to those before it, judges, and records both.
+    async fn settle(&self, order: &OpenOrder, evidence: Evidence) -> Result<(), StoreError> {
+        let engine = &self.engine;
+        let (now, monotonic) = (engine.now(), engine.clock.monotonic());
+        let question = self.question(order);
+        let age = question.age;
         let mut looks = earlier_looks(order);
         let as_json = serde_json::to_value(&evidence).unwrap_or_default();
         looks.push((monotonic, evidence));

@@ -31,6 +31,7 @@ pub struct OpenOrder {
     pub intended_at: Timestamp,
     pub failure: Option<Failure>,
     pub person_asked: bool,
+    pub amount_is_known: bool,
     /// The policy's present terms: `unknown = "resend"` counts from the moment it is written.
     pub terms: Terms,
     pub known: Known,
@@ -53,7 +54,7 @@ impl Store {
         let rows = sqlx::query(concat!(
             "SELECT o.id, o.run_id, p.name, o.policy_revision, o.product, o.region, i.instance, o.state, o.order_id,
                     o.months, o.expiry_before_ms, o.intended_at_ms, o.error, o.person_asked_ms IS NOT NULL, p.terms,
-                    r.due_at_ms,
+                    r.due_at_ms, o.amount_fen IS NOT NULL,
                     (SELECT json_group_array(json_array(l.monotonic_ms, json(l.evidence)) ORDER BY l.id) FROM looks l
                       WHERE l.order_row = o.id AND l.epoch = ?3),
                     ",
@@ -106,7 +107,8 @@ fn open_order(row: &SqliteRow, account: &AccountName, provider: Provider) -> Res
         person_asked: row.get(13),
         terms: terms(row.get(14))?,
         due_at: at(row.get(15))?,
-        looks: serde_json::from_str(row.get(16)).map_err(decode)?,
-        known: known(row, 17)?,
+        amount_is_known: row.get(16),
+        looks: serde_json::from_str(row.get(17)).map_err(decode)?,
+        known: known(row, 18)?,
     })
 }
