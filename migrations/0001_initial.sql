@@ -83,6 +83,8 @@ CREATE TABLE instances (
     mem_size_mb         INTEGER,
     shards              INTEGER,
     replicas            INTEGER,
+    renew_flag          TEXT,
+    latest_operation    TEXT CHECK (latest_operation IS NULL OR json_valid(latest_operation)),
     -- The latest expiry ever seen; an earlier one is acted on only after repeated looks.
     expiry_high_ms      INTEGER,
     lower_since_ms      INTEGER,

@@ -7,8 +7,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::cloud::listener::{Act, Listener, answer};
 use crate::domain::observation::Presence;
-use crate::domain::order::{Answer, Standing};
-use crate::domain::policy::{Renew, RenewWhen, Upgrade};
+use crate::domain::order::{Answer, Renewal, Standing, Target};
 use crate::domain::product::{TencentProduct, VolcengineProduct};
 use crate::domain::secret::Secret;
 
@@ -55,7 +54,12 @@ fn renewal(months: u32) -> Purchase {
         product: Product::REDIS,
         region: region("ap-guangzhou"),
         instance: instance("crs-fake0001"),
-        goods: Goods::Renewal(Renew { months, when: RenewWhen::WithinDays(15) }),
+        goods: Goods::Renewal(Renewal {
+            months,
+            renew_flag: None,
+            renew_data_disks: false,
+            client_token: None,
+        }),
     }
 }
 
@@ -98,7 +102,7 @@ mod signing {
     #[test]
     fn an_upgrade_in_a_finance_zone_goes_to_the_host_of_that_zone() {
         let Scene { cloud, .. } = scene(1_709_251_199, None);
-        let goods = Upgrade { mem_size_mb: 4096, shards: Some(3), replicas: Some(1), allow_shrink: false };
+        let goods = Target { mem_size_mb: 4096, shards: Some(3), replicas: Some(1) };
         let purchase = Purchase {
             region: region("ap-shanghai-fsi"),
             instance: instance("crs-fake0002"),

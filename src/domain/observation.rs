@@ -27,7 +27,20 @@ pub struct Facts {
     pub state: InstanceState,
     pub charge: ChargeType,
     pub auto_renew: AutoRenew,
+    /// The flag in the cloud's own spelling, where a renewal has to send it back.
+    pub renew_flag: Option<String>,
     pub spec: Option<Spec>,
+    /// The latest operation that the cloud remembers: evidence, where no order number comes back.
+    pub latest_operation: Option<Operation>,
+}
+
+/// `LatestOperation*` of Tencent CVM 2017-03-12.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    pub name: String,
+    pub request_id: Option<String>,
+    /// `SUCCESS`, `OPERATING`, `FAILED`; an open set.
+    pub state: Option<String>,
 }
 
 /// What the vendor's state means for a purchase. The set is open: an unknown value is kept as text.

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
-use crate::domain::policy::{Renew, Upgrade};
 use crate::domain::product::{InstanceId, Product, Region};
 
 /// `orders.id`.
@@ -102,11 +101,36 @@ pub struct Purchase {
     pub goods: Goods,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Goods {
-    Renewal(Renew),
-    Upgrade(Upgrade),
+    Renewal(Renewal),
+    Upgrade(Target),
 }
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    pub months: u32,
+    /// The observed auto-renew flag in the cloud's spelling, sent back so that a renewal does not switch it.
+    pub renew_flag: Option<String>,
+    /// Elastic data disks too (Tencent CVM).
+    pub renew_data_disks: bool,
+    /// Of APIs that take one (Volcengine): belongs to the cycle, stable over crashes and re-orders.
+    pub client_token: Option<ClientToken>,
+}
+
+/// What an upgrade leads to, all dimensions named: the changed one and the present values of the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub mem_size_mb: u32,
+    /// None where the edition takes no such parameter.
+    pub shards: Option<u32>,
+    pub replicas: Option<u32>,
+}
+
+/// At most 36 URL-safe ASCII characters: the shortest limit of the APIs that take one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClientToken(pub String);
 
 /// Proof that an order row is committed as `intended` by this epoch. Only the store makes one
 /// (`tests/tidy.rs` holds it to that), sending consumes it: no row, no purchase; one row, one purchase.

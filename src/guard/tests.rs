@@ -26,7 +26,9 @@ fn case(expires_in_days: i64) -> Case {
         state: InstanceState::Running,
         charge: ChargeType::Prepaid,
         auto_renew: AutoRenew::Off,
+        renew_flag: None,
         spec: None,
+        latest_operation: None,
     };
     let observation = Observation {
         instance: InstanceId::parse("crs-1").unwrap(),

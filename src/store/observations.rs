@@ -8,7 +8,7 @@ use sqlx::{Row, SqliteConnection};
 use super::writer::Change;
 use super::{Store, StoreError, at, at_opt, json, ms};
 use crate::domain::observation::{
-    AutoRenew, ChargeType, Facts, InstanceState, Known, Lower, Observation, Presence, Spec,
+    AutoRenew, ChargeType, Facts, InstanceState, Known, Lower, Observation, Operation, Presence, Spec,
 };
 use crate::domain::product::{AccountName, Identity, InstanceId, Product, Provider, Region};
 
@@ -87,7 +87,8 @@ pub(super) fn name<T, E: std::fmt::Display>(
 macro_rules! known_columns {
     () => {
         "i.observed_at_ms, i.visible, i.expires_at_ms, i.state, i.charge_type, i.auto_renew, i.mem_size_mb, i.shards,
-         i.replicas, i.cycle, i.expiry_high_ms, i.lower_since_ms, i.lower_looks, i.invisible_looks, i.instance"
+         i.replicas, i.cycle, i.expiry_high_ms, i.lower_since_ms, i.lower_looks, i.invisible_looks, i.instance,
+         i.renew_flag, i.latest_operation"
     };
 }
 pub(super) use known_columns;
@@ -128,8 +129,16 @@ fn facts(row: &SqliteRow, first: usize) -> Result<Facts, StoreError> {
         state: InstanceState::from_text(&text(3)),
         charge: ChargeType::from_text(&text(4)),
         auto_renew: AutoRenew::from_text(&text(5)),
+        renew_flag: row.get(first + 15),
         spec,
+        latest_operation: latest_operation(row.get(first + 16))?,
     })
+}
+
+fn latest_operation(text: Option<&str>) -> Result<Option<Operation>, StoreError> {
+    text.map(serde_json::from_str)
+        .transpose()
+        .map_err(|error| StoreError::Decode(format!("latest operation: {error}")))
 }
 
 struct Observe(Vec<Sighting>);
@@ -148,6 +157,8 @@ struct SightingRow<'a> {
     mem_size_mb: Option<u32>,
     shards: Option<u32>,
     replicas: Option<u32>,
+    renew_flag: Option<&'a str>,
+    latest_operation: Option<&'a Operation>,
 }
 
 impl<'a> From<&'a Sighting> for SightingRow<'a> {
@@ -170,6 +181,8 @@ impl<'a> From<&'a Sighting> for SightingRow<'a> {
             mem_size_mb: spec.map(|spec| spec.mem_size_mb),
             shards: spec.map(|spec| spec.shards),
             replicas: spec.map(|spec| spec.replicas),
+            renew_flag: facts.and_then(|facts| facts.renew_flag.as_deref()),
+            latest_operation: facts.and_then(|facts| facts.latest_operation.as_ref()),
         }
     }
 }
@@ -188,7 +201,8 @@ impl Change for Observe {
                 expires_at_ms = e.value ->> 'expires_at_ms', state = e.value ->> 'state',
                 charge_type = e.value ->> 'charge_type', auto_renew = e.value ->> 'auto_renew',
                 mem_size_mb = e.value ->> 'mem_size_mb', shards = e.value ->> 'shards',
-                replicas = e.value ->> 'replicas',
+                replicas = e.value ->> 'replicas', renew_flag = e.value ->> 'renew_flag',
+                latest_operation = nullif(e.value -> 'latest_operation', 'null'),
                 invisible_looks = iif(e.value ->> 'visible', 0, invisible_looks + 1),
                 cycle = cycle + (coalesce(e.value ->> 'expires_at_ms', 0) >= coalesce(cycle_expiry_ms, 9e18) + ?2),
                 cycle_expiry_ms = iif(cycle_expiry_ms IS NULL

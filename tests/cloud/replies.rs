@@ -134,6 +134,8 @@ mod observations {
             state: InstanceState::Running,
             charge: ChargeType::Prepaid,
             auto_renew: AutoRenew::Off,
+            renew_flag: None,
+            latest_operation: None,
             spec: Some(Spec { mem_size_mb: 1024, shards: 3, replicas: 1 }),
         };
         assert_eq!(facts("crs-running"), running);
@@ -164,7 +166,9 @@ mod observations {
             state: InstanceState::Other("Status 42".to_owned()),
             charge: ChargeType::Other("BillingMode 9".to_owned()),
             auto_renew: AutoRenew::Unreadable,
+            renew_flag: None,
             spec: None,
+            latest_operation: None,
         };
         assert_eq!(facts("crs-novel"), novel);
         let bare = Facts {

@@ -12,8 +12,7 @@ use crate::cloud::tencentcloud::answer::{Scalar, time, unreadable};
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
 use crate::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Observation, Presence, Spec};
-use crate::domain::order::{Goods, Purchase};
-use crate::domain::policy::{Renew, Upgrade};
+use crate::domain::order::{Goods, Purchase, Renewal, Target};
 use crate::domain::product::InstanceId;
 
 /// Paces from the actions' pages; the two price actions state none and get the version's usual 20.
@@ -68,13 +67,13 @@ pub enum Body<'a> {
 
 pub fn body(purchase: &Purchase) -> Body<'_> {
     let instance_id = purchase.instance.as_str();
-    match purchase.goods {
-        Goods::Renewal(Renew { months, .. }) => Body::Renewal { instance_id, period: months },
-        Goods::Upgrade(Upgrade { mem_size_mb, shards, replicas, .. }) => Body::Upgrade {
+    match &purchase.goods {
+        Goods::Renewal(Renewal { months, .. }) => Body::Renewal { instance_id, period: *months },
+        Goods::Upgrade(Target { mem_size_mb, shards, replicas }) => Body::Upgrade {
             instance_id,
-            mem_size: mem_size_mb,
-            redis_replicas_num: replicas,
-            redis_shard_num: shards,
+            mem_size: *mem_size_mb,
+            redis_replicas_num: *replicas,
+            redis_shard_num: *shards,
         },
     }
 }
@@ -155,7 +154,9 @@ impl Instance {
             state: self.state(),
             charge: self.charge(),
             auto_renew: self.auto_renew(),
+            renew_flag: None,
             spec: self.spec(),
+            latest_operation: None,
         }
     }
 

@@ -10,7 +10,7 @@ use super::{InHand, Lane, duration, seed};
 use crate::cloud::{Cloud, SignedPurchase};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
-use crate::domain::order::{Committed, Cycle, Goods, Purchase};
+use crate::domain::order::{Committed, Cycle, Goods, Purchase, Renewal};
 use crate::domain::policy::Action;
 use crate::domain::run::{Hold, Outcome};
 use crate::guard::{Decision, Price, Verdict};
@@ -144,7 +144,7 @@ impl Lane {
         let observed_at = claim.known.observation.as_ref().map_or(Timestamp::MIN, |seen| seen.observed_at);
         Intent {
             cycle: claim.job.terms.action.is_every_fire().then_some(Cycle::Due(claim.job.due_at)),
-            months: match purchase.goods {
+            months: match &purchase.goods {
                 Goods::Renewal(renew) => Some(renew.months),
                 Goods::Upgrade(_) => None,
             },
@@ -289,14 +289,19 @@ impl Lane {
 /// What the policy's terms buy for the job; None for what this version cannot order.
 fn purchase(job: &Job) -> Option<Purchase> {
     let goods = match &job.terms.action {
-        Action::Renew(renew) => Goods::Renewal(*renew),
+        Action::Renew(renew) => Goods::Renewal(Renewal {
+            months: renew.months,
+            renew_flag: None,
+            renew_data_disks: job.terms.renew_data_disks,
+            client_token: None,
+        }),
         Action::Upgrade(_) => return None,
     };
     Some(Purchase { product: job.product, region: job.region.clone(), instance: job.instance.clone(), goods })
 }
 
 fn goods_words(purchase: &Purchase) -> String {
-    match purchase.goods {
+    match &purchase.goods {
         Goods::Renewal(renew) if renew.months == 1 => "1 month".to_owned(),
         Goods::Renewal(renew) => format!("{} months", renew.months),
         Goods::Upgrade(_) => "an upgrade".to_owned(),
