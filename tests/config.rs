@@ -282,6 +282,7 @@ fn a_mistake_is_shown_with_its_place_its_line_and_what_would_be_right() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn mistakes_of_a_policy_say_what_would_be_right() {
     let redis_months = "redis is sold for 1 to 12, 24 or 36 months";
     for (old, new, place, message, help) in [
@@ -560,6 +561,7 @@ fn mistakes_of_the_main_file_say_what_would_be_right() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn mistakes_of_an_account_say_what_would_be_right() {
     let reference_help = "write \"credential:NAME\", \"env:NAME\" or \"file:PATH\" and keep the secret out of this \
         file; one that stood here should be replaced at the cloud";

@@ -197,13 +197,6 @@ impl Lane {
         let now = self.engine.now();
         let longest = now + duration(self.engine.settings.pace.max_delay);
         let budget = self.engine.budget(&self.account, now);
-        let wait = |until: Timestamp, reason: String, hold, code: Option<&str>| Outcome::Wait {
-            until,
-            failure: code.map(|code| Failure::ours(Class::Blocked, code, &reason)),
-            reason,
-            hold,
-            counts: false,
-        };
         let next_day = (budget.day_start + SignedDuration::from_hours(24)).clamp(now + SOON, longest);
         let outcome = match withheld {
             Withheld::Stale => return Ok(()),
@@ -215,21 +208,12 @@ impl Lane {
             Withheld::OpenOrder { row, same_cycle: true } => Outcome::Skipped {
                 reason: format!("order row {row} of this very cycle is already under way"),
             },
-            Withheld::OpenOrder { row, same_cycle: false } => {
-                let until = now
-                    + duration(retry::jittered(
-                        self.engine.settings.pace.first_delay,
-                        2,
-                        self.engine.settings.pace.max_delay,
-                        seed(&claim.job),
-                    ));
-                wait(
-                    until,
-                    format!("order row {row} on the same instance is still open"),
-                    Hold::OpenOrder,
-                    None,
-                )
-            }
+            Withheld::OpenOrder { row, same_cycle: false } => wait(
+                now + self.second_delay(&claim.job),
+                format!("order row {row} on the same instance is still open"),
+                Hold::OpenOrder,
+                None,
+            ),
             Withheld::CyclePaid { row } => {
                 let reason = format!(
                     "order row {row} already paid for this term, and the instance is due all the same: \
@@ -269,6 +253,12 @@ impl Lane {
         self.engine.store.finish(vec![finished]).await
     }
 
+    /// For what waits on another order of its instance.
+    fn second_delay(&self, job: &Job) -> SignedDuration {
+        let pace = &self.engine.settings.pace;
+        duration(retry::jittered(pace.first_delay, 2, pace.max_delay, seed(job)))
+    }
+
     fn log_outcome(&self, claim: &Claim, outcome: &Outcome) {
         let job: &Job = &claim.job;
         match outcome {
@@ -283,6 +273,17 @@ impl Lane {
                 self.log_wait(claim, reason, *until, failure.as_ref())
             }
         }
+    }
+}
+
+/// Waits that count as no attempt; with a `code` they are an error for somebody to act on.
+fn wait(until: Timestamp, reason: String, hold: Hold, code: Option<&str>) -> Outcome {
+    Outcome::Wait {
+        until,
+        failure: code.map(|code| Failure::ours(Class::Blocked, code, &reason)),
+        reason,
+        hold,
+        counts: false,
     }
 }
 
