@@ -89,7 +89,10 @@ impl Lane {
 
     /// One round: claims if there is room, then serves one run at the till.
     pub async fn step(&mut self) -> Result<Step, StoreError> {
-        while self.sends.try_join_next().is_some() {}
+        while let Some(ended) = self.sends.try_join_next() {
+            // A send that panicked left its order unrecorded: this part ends, and the service with it.
+            ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        }
         if self.epoch != self.engine.epoch() {
             // Rescue has these runs now.
             self.in_hand.clear();

@@ -196,13 +196,15 @@ impl Lane {
     ) -> Result<(), StoreError> {
         let now = self.engine.now();
         let longest = now + duration(self.engine.settings.pace.max_delay);
+        // The configured longest delay may be shorter still.
+        let soonest = longest.min(now + SOON);
         let budget = self.engine.budget(&self.account, now);
-        let next_day = (budget.day_start + SignedDuration::from_hours(24)).clamp(now + SOON, longest);
+        let next_day = (budget.day_start + SignedDuration::from_hours(24)).clamp(soonest, longest);
         let outcome = match withheld {
             Withheld::Stale => return Ok(()),
             Withheld::Superseded => return self.engine.store.release(vec![claim]).await,
             Withheld::Paused { until, note } => {
-                let until = until.unwrap_or(longest).clamp(now + SOON, longest);
+                let until = until.unwrap_or(longest).clamp(soonest, longest);
                 wait(until, format!("orders are paused: {note}"), Hold::Pause, None)
             }
             Withheld::OpenOrder { row, same_cycle: true } => Outcome::Skipped {
