@@ -37,7 +37,7 @@ struct Checked<'a> {
 }
 
 pub(super) fn check(path: &Path, args: &CheckArgs) -> Outcome {
-    let now = Timestamp::now();
+    let now = super::now();
     let loaded = match config::load_all(path, &Environment::of_process(), now) {
         Ok(loaded) => loaded,
         Err(refusal) => {
