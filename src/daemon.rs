@@ -73,8 +73,6 @@ impl Daemon {
         let (lock, store) = start::open(&config, policies.as_ref().err()).await?;
         let engine = start::engine(&config, environment, store, Arc::clone(&clock))?;
         engine.begin_epoch().await?;
-        // What came due under the old set is owed under the old set.
-        engine.fire_due().await?;
         match policies {
             Ok(loaded) => {
                 loaded.warnings.iter().for_each(log_warning);
@@ -135,7 +133,6 @@ impl Daemon {
         let loaded = config::load_policies(&self.config, self.clock.now());
         match loaded {
             Ok(loaded) => {
-                self.engine.fire_due().await?;
                 loaded.warnings.iter().for_each(log_warning);
                 apply(&self.engine, loaded.value, self.clock.as_ref(), "config.reloaded").await?;
             }
@@ -250,11 +247,15 @@ async fn apply(
     event: &'static str,
 ) -> Result<(), DaemonError> {
     let digest = set.digest.clone();
-    let applied = engine.store.apply_policies(entries(set), &digest, clock.now()).await?;
+    let set = entries(set);
+    let applied = loop {
+        // What came due under the old set is owed under the old set.
+        engine.fire_due().await?;
+        if let Some(applied) = engine.store.apply_policies(set.clone(), &digest, clock.now()).await? {
+            break applied;
+        }
+    };
     engine.plan_schedules().await?;
-    for absence in applied.changes.iter().filter_map(|change| change.absence.as_ref()) {
-        engine.make_up_for(absence).await?;
-    }
     for change in &applied.changes {
         let (policy, kind) = (change.policy.as_str(), change.kind.as_str());
         let next = engine.store.next_firing(policy).await?.map(|at| at.to_string());

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
 use crate::domain::observation::{AutoRenew, Facts, InstanceState, Known, Presence};
-use crate::domain::policy::{Action, OnAutoRenew, RenewWhen, Terms};
+use crate::domain::policy::{Action, EVERY_FIRE_CATCH_UP, OnAutoRenew, RenewWhen, Terms};
 use crate::domain::product::{AccountName, InstanceId, Provider, Region};
 
 /// The till demands an observation at most this old.
@@ -127,6 +127,7 @@ fn decide(question: &Question<'_>, tests: &mut Vec<Test>) -> Result<(), Decision
     test("due", due_words(question, expires_at), due(question, expires_at))?;
     test("state", facts.state.as_str().to_owned(), orderable(question, facts, expires_at))?;
     test("auto-renew", facts.auto_renew.as_str().to_owned(), auto_renew(question, facts, expires_at))?;
+    test("firing", question.due_at.to_string(), not_too_old(question))?;
     test("last order", last_order_words(question), not_just_ordered(question))?;
     test("clock", format!("{} off the cloud's", words(question.skew.abs())), clock(question))?;
     test("price", price_words(question), price(question))
@@ -285,6 +286,16 @@ fn auto_renew(question: &Question<'_>, facts: &Facts, expires_at: Timestamp) -> 
     );
     let failure = Failure::ours(Class::Blocked, "AutoRenewNear", &reason);
     Err(Decision::Wait { until: question.now + question.look_again * 4, reason, failure: Some(failure) })
+}
+
+/// `every_fire` has no expiry to tell whether it is still wanted: a firing held up for more than a day is over.
+fn not_too_old(question: &Question<'_>) -> Result<(), Decision> {
+    let age = question.now.duration_since(question.due_at);
+    if !question.terms.action.is_every_fire() || age <= EVERY_FIRE_CATCH_UP {
+        return Ok(());
+    }
+    let reason = format!("its firing is {} old, and every_fire makes up for a day at most", words(age));
+    Err(Decision::Skip { reason })
 }
 
 fn last_order_words(question: &Question<'_>) -> String {

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
-use super::calls::CallError;
+use super::calls::{CallError, is_refused_key};
 use super::events::job_event;
 use super::{Account, Engine, Part, Step, repeat};
 use crate::domain::failure::{Class, Failure};
@@ -28,7 +28,7 @@ use crate::domain::run::{Epoch, Hold, Outcome};
 use crate::guard::{self, Decision, Price, Verdict};
 use crate::retry;
 use crate::schedule::Schedule;
-use crate::store::{Claim, Finish, Job, PauseScope, StoreError};
+use crate::store::{Claim, Elder, Finish, Job, PauseScope, StoreError};
 
 /// Runs claimed at once. A claim without an intent goes back to the queue after a crash, unharmed.
 const CLAIM_BATCH: u32 = 1000;
@@ -43,6 +43,8 @@ pub struct Lane {
     epoch: Epoch,
     in_hand: BinaryHeap<InHand>,
     sends: JoinSet<()>,
+    /// A failure of the database may have left claimed runs in nobody's hand.
+    has_lost: bool,
 }
 
 /// A due run, ordered so that the heap gives the soonest expiry first.
@@ -77,7 +79,7 @@ impl Ord for InHand {
 impl Lane {
     pub fn new(engine: Arc<Engine>, account: Arc<Account>) -> Lane {
         let epoch = engine.epoch();
-        Lane { engine, account, epoch, in_hand: BinaryHeap::new(), sends: JoinSet::new() }
+        Lane { engine, account, epoch, in_hand: BinaryHeap::new(), sends: JoinSet::new(), has_lost: false }
     }
 
     /// Until told to stop; then gives back what is in hand and waits for what is being sent.
@@ -98,6 +100,7 @@ impl Lane {
             self.in_hand.clear();
             self.epoch = self.engine.epoch();
         }
+        self.find_lost().await?;
         let claimed = if self.in_hand.len() < CLAIM_BELOW { self.claim().await? } else { 0 };
         let Some(InHand(claim)) = self.in_hand.pop() else {
             return Ok(if claimed > 0 { Step::Worked } else { Step::Idle });
@@ -107,6 +110,15 @@ impl Lane {
         }
         self.serve(claim).await?;
         Ok(Step::Worked)
+    }
+
+    async fn find_lost(&mut self) -> Result<(), StoreError> {
+        if self.has_lost {
+            let in_hand = self.in_hand.iter().map(|InHand(claim)| claim.job.run).collect();
+            self.engine.store.requeue_lost(&self.account.name, self.epoch, in_hand).await?;
+            self.has_lost = false;
+        }
+        Ok(())
     }
 
     /// Waits for all that is being sent to be recorded.
@@ -138,6 +150,13 @@ impl Lane {
         let mut finished = Vec::new();
         let mut to_observe: BTreeMap<(Product, Region), Vec<Claim>> = BTreeMap::new();
         for claim in claims {
+            if let Some(elder) = claim.job.elder.filter(|_| !claim.job.terms.action.is_every_fire()) {
+                if elder.attempts < self.engine.settings.pace.max_attempts {
+                    finished.push(self.yield_to(claim, elder));
+                    continue;
+                }
+                self.engine.store.take_over(elder.run, claim.job.run, self.engine.now()).await?;
+            }
             match self.judge(&claim, Price::NotAsked).decision {
                 Decision::Observe => {
                     let place = (claim.job.product, claim.job.region.clone());
@@ -150,13 +169,21 @@ impl Lane {
             match self.observe(product, &region, &mut claims).await {
                 Ok(()) => claims.into_iter().for_each(|claim| self.sort(claim, &paused, &mut finished)),
                 Err(CallError::Cloud(failure)) => {
-                    let note = self.hold_if_refused(&failure).await?;
+                    let note = is_refused_key(&self.account, &failure).then(|| self.engine.next_test());
                     finished.extend(claims.into_iter().map(|claim| self.unseen(claim, &failure, note)));
                 }
                 Err(CallError::Store(error)) => return Err(error),
             }
         }
         self.engine.store.finish(finished).await
+    }
+
+    /// An earlier firing's run is still at it, with its own backoff: this one would only rush it.
+    fn yield_to(&self, claim: Claim, elder: Elder) -> (Claim, Finish) {
+        let reason = format!("run {} of an earlier firing is still under way", elder.run);
+        job_event!(info, "run.skipped", claim.job, { due_at = %claim.job.due_at, },
+            "{} is skipped: {reason}", claim.job.instance);
+        (claim, Finish { outcome: Outcome::Skipped { reason }, verdict: None, at: self.engine.now() })
     }
 
     /// By its verdict: into the hand, or to its end.
@@ -254,7 +281,9 @@ impl Lane {
     }
 
     fn log_wait(&self, claim: &Claim, reason: &str, until: Timestamp, failure: Option<&Failure>) {
-        match failure {
+        // Somebody must act, and is told so once; what repeats is not news.
+        let is_news = |failure: &&Failure| claim.job.last_code.as_deref() != Some(&failure.code);
+        match failure.filter(is_news) {
             Some(failure) => job_event!(error, "run.waiting", claim.job,
                 { class = %failure.class, code = failure.code, next_attempt_at = %until, },
                 "{} waits until {until}: {reason}", claim.job.instance),
@@ -308,7 +337,9 @@ impl Part for Lane {
     const NAME: &'static str = "a lane";
 
     async fn step(&mut self) -> Result<Step, StoreError> {
-        Lane::step(self).await
+        let step = Lane::step(self).await;
+        self.has_lost |= step.is_err();
+        step
     }
 }
 

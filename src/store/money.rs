@@ -16,7 +16,7 @@ use super::{Store, StoreError, at, at_opt, json, ms};
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
 use crate::domain::order::{Committed, Cycle, OrderId, OrderRow};
-use crate::domain::run::RunId;
+use crate::domain::run::{Hold, RunId};
 use attempts::RecordAttempts;
 use intent::IntentRow;
 use moves::MoveRow;
@@ -150,7 +150,7 @@ pub enum OrderStep {
 #[derive(Clone, Debug)]
 pub enum NextForRun {
     Queue { reason: String },
-    Wait { until: Timestamp, reason: String, counts: bool },
+    Wait { until: Timestamp, reason: String, hold: Hold, counts: bool },
     Fail { reason: String },
 }
 

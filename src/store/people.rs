@@ -135,8 +135,13 @@ impl Store {
     }
 
     /// Ends the daemon's own pauses of an account, after an order went through. Answers how many there were.
-    pub async fn release_account(&self, account: &AccountName, now: Timestamp) -> Result<u64, StoreError> {
-        self.writer.submit(ReleaseAccount { account: account.clone(), now_ms: ms(now) }).await
+    pub async fn release_account(
+        &self,
+        account: &AccountName,
+        kind: Option<&'static str>,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.writer.submit(ReleaseAccount { account: account.clone(), kind, now_ms: ms(now) }).await
     }
 
     pub async fn pauses(&self, now: Timestamp) -> Result<Vec<Pause>, StoreError> {
@@ -250,7 +255,8 @@ impl Change for LiftPauses {
             let (scope, name) = row.scope.columns();
             let lifted = sqlx::query(
                 "UPDATE pauses SET lifted_at_ms = ?1, lifted_by = ?2
-                 WHERE lifted_at_ms IS NULL AND (?3 = 'all' OR (scope = ?3 AND name IS ?4))",
+                 WHERE lifted_at_ms IS NULL AND (kind <> 'person' OR until_ms IS NULL OR until_ms > ?1)
+                   AND (?3 = 'all' OR (scope = ?3 AND name IS ?4))",
             )
             .bind(row.now_ms)
             .bind(&row.person)
@@ -334,6 +340,8 @@ impl Change for HoldAccount {
 
 struct ReleaseAccount {
     account: AccountName,
+    /// None: of any kind.
+    kind: Option<&'static str>,
     now_ms: i64,
 }
 
@@ -345,10 +353,11 @@ impl Change for ReleaseAccount {
         for row in rows {
             let lifted = sqlx::query(
                 "UPDATE pauses SET lifted_at_ms = ?2, lifted_by = 'renewd'
-                 WHERE lifted_at_ms IS NULL AND kind <> 'person' AND name = ?1",
+                 WHERE lifted_at_ms IS NULL AND kind <> 'person' AND name = ?1 AND (?3 IS NULL OR kind = ?3)",
             )
             .bind(row.account.as_str())
             .bind(row.now_ms)
+            .bind(row.kind)
             .execute(&mut *conn)
             .await?
             .rows_affected();

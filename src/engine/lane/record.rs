@@ -8,32 +8,15 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::calls::{About, THROTTLED_HOLD, attempt};
 use super::super::events::job_event;
 use super::super::{Account, DATABASE_PAUSE, Engine};
-use super::{Lane, seed};
+use super::seed;
 use crate::cloud::{self, Api, Call, Cause};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::{OrderId, OrderRow, OrderState, UNSENT};
+use crate::domain::run::Hold;
 use crate::guard::Verdict;
 use crate::retry::{self, Blocked, Next};
 use crate::store::{Job, NextForRun, OrderMove, OrderStep, StoreError};
 use crate::verdict;
-
-impl Lane {
-    /// When the cloud refuses the account's key, its calls are held and its secrets read again. Answers until when.
-    pub(super) async fn hold_if_refused(&self, failure: &Failure) -> Result<Option<Timestamp>, StoreError> {
-        let is_right = cloud::cause(self.account.provider, &failure.code) == Some(Cause::Rights);
-        if failure.class != Class::Credential || is_right {
-            return Ok(None);
-        }
-        let now = self.engine.now();
-        let Next::HoldAccount { kind, at } =
-            retry::after(failure.class, None, 0, self.engine.settings.pace, 0, now)
-        else {
-            return Ok(None);
-        };
-        self.engine.hold_account(&self.account, kind, at, failure).await?;
-        Ok(Some(at))
-    }
-}
 
 impl Engine {
     /// Never gives up: an answer that is not recorded is an order whose fate only evidence could settle.
@@ -70,10 +53,16 @@ impl Engine {
             let written = self.store.record_attempts(vec![record.clone()]).await;
             let moved = self.store.move_order(order_move.clone()).await;
             match written.and(moved) {
-                Ok(_) | Err(StoreError::Stopped) => break,
+                Ok(true) | Err(StoreError::Stopped) => break,
+                Ok(false) => {
+                    log_late(job, row, &call);
+                    break;
+                }
                 Err(error) => {
                     tracing::error!(
-                        event = "database.failed", order_row = row.0, %error,
+                        event = "database.failed",
+                        order_row = row.0,
+                        %error,
                         "the answer to order row {row} could not be recorded, trying again"
                     );
                     tokio::time::sleep(DATABASE_PAUSE).await;
@@ -113,13 +102,15 @@ impl Engine {
                         "{} was refused {} times and is tried again only seldom now: {failure}",
                         job.instance, job.attempts + 1);
                 }
-                refused(NextForRun::Wait { until: at, reason, counts })
+                refused(NextForRun::Wait { until: at, reason, hold: Hold::Backoff, counts })
             }
             Next::HoldAccount { kind, at } => {
                 if let Err(error) = self.hold_account(account, kind, at, failure).await {
                     tracing::error!(event = "database.failed", account = %account.name, %error, "the account could not be held");
                 }
-                refused(NextForRun::Wait { until: at, reason, counts: false })
+                // Behind the account's next test, so that the test goes to another instance, perhaps a cheaper one.
+                let until = at + at.duration_since(self.now());
+                refused(NextForRun::Wait { until, reason, hold: Hold::Pause, counts: false })
             }
             Next::Fail => refused(NextForRun::Fail { reason }),
             Next::Reconcile => {
@@ -129,7 +120,7 @@ impl Engine {
     }
 
     /// Holds an account's orders and, for a refused key, reads its secrets again.
-    pub(super) async fn hold_account(
+    pub(in crate::engine) async fn hold_account(
         &self,
         account: &Account,
         kind: &'static str,
@@ -167,7 +158,7 @@ impl Engine {
         if !account.is_held.swap(false, Ordering::SeqCst) {
             return;
         }
-        match self.store.release_account(&account.name, self.now()).await {
+        match self.store.release_account(&account.name, None, self.now()).await {
             Ok(0) => {}
             Ok(_) => tracing::info!(
                 event = "account.resumed", account = %account.name,
@@ -178,6 +169,17 @@ impl Engine {
                 tracing::error!(event = "database.failed", account = %account.name, %error, "the account's pause could not be lifted");
             }
         }
+    }
+}
+
+/// The order was settled while its answer was still on its way. A number is kept with its row; that the money may
+/// have been spent against what was settled is for a person.
+fn log_late(job: &Job, row: OrderRow, call: &Call<Option<OrderId>>) {
+    if let Ok(order_id) = &call.result {
+        let id = order_id.as_ref().map(|id| id.0.as_str());
+        job_event!(error, "order.unknown", job, { order_row = row.0, order_id = id, },
+            "the cloud accepted the order for {} after its row {row} was settled: compare both in the console",
+            job.instance);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::calls::CallError;
+use super::super::calls::{CallError, is_refused_key};
 use super::super::events::job_event;
 use super::{InHand, Lane, duration, seed};
 use crate::cloud::{Cloud, SignedPurchase};
@@ -18,6 +18,8 @@ use crate::limiter::Permit;
 use crate::retry;
 use crate::store::{Claim, Finish, Intent, Job, StoreError, Withheld};
 
+/// Looks at one instance in a row, before the clock is suspected.
+const LOOKS_MAX: u32 = 2;
 /// Others of the same region that are looked at together with the one at the till.
 const LOOK_ALONG: usize = 500;
 /// A run held by an order under test, or by a budget, looks again no sooner than this.
@@ -27,35 +29,52 @@ impl Lane {
     /// Takes one due run through permit, look, guard, intent and send.
     pub(super) async fn serve(&mut self, mut claim: Claim) -> Result<(), StoreError> {
         let Some(purchase) = purchase(&claim.job) else {
-            return self.give_up(claim, Price::NotNeeded).await;
+            let verdict = self.judge(&claim, Price::NotNeeded);
+            return self.give_up(claim, verdict).await;
         };
         let api = match Cloud::purchase_api(purchase.product, &purchase.goods) {
             Ok(api) => api,
             Err(not_built) => return self.refuse(claim, not_built.into()).await,
         };
         let permit = self.engine.permit(&self.account, api, &purchase.region).await;
+        job_event!(info, "run.started", claim.job, { due_at = %claim.job.due_at, attempt = claim.job.attempts + 1, },
+            "the run for {} is at the till", claim.job.instance);
         let mut price = Price::NotAsked;
+        let mut looks = 0;
         loop {
             let verdict = self.judge(&claim, price.clone());
-            match verdict.decision {
-                Decision::Observe => {
+            match &verdict.decision {
+                Decision::Observe if looks < LOOKS_MAX => {
+                    looks += 1;
                     if let Err(error) = self.look(&mut claim).await {
                         return self.not_seen(claim, error).await;
                     }
                 }
+                Decision::Observe => return self.no_fresh_look(claim, verdict).await,
                 Decision::AskPrice => price = self.ask_price(&purchase).await?,
                 Decision::Order => return self.order(claim, purchase, &price, verdict, permit).await,
-                _ => return self.give_up(claim, price).await,
+                _ => return self.give_up(claim, verdict).await,
             }
         }
     }
 
-    async fn give_up(&mut self, claim: Claim, price: Price) -> Result<(), StoreError> {
-        let verdict = self.judge(&claim, price);
+    async fn give_up(&mut self, claim: Claim, verdict: Verdict) -> Result<(), StoreError> {
         match self.end_by(claim, verdict) {
             Some(finished) => self.engine.store.finish(vec![finished]).await,
             None => Ok(()),
         }
+    }
+
+    /// The record holds a later look than the clock allows: it was set back since.
+    async fn no_fresh_look(&mut self, claim: Claim, verdict: Verdict) -> Result<(), StoreError> {
+        let pace = self.engine.settings.pace;
+        let until = self.engine.now() + duration(pace.first_delay);
+        let reason =
+            "the instance was looked at and the look is not fresh: the clock was set back".to_owned();
+        let outcome = wait(until, reason, Hold::Backoff, None);
+        self.log_outcome(&claim, &outcome);
+        let finished = self.finish(claim, outcome, &verdict);
+        self.engine.store.finish(vec![finished]).await
     }
 
     async fn refuse(&mut self, claim: Claim, failure: Failure) -> Result<(), StoreError> {
@@ -72,7 +91,7 @@ impl Lane {
         match error {
             CallError::Store(error) => Err(error),
             CallError::Cloud(failure) => {
-                let held_until = self.hold_if_refused(&failure).await?;
+                let held_until = is_refused_key(&self.account, &failure).then(|| self.engine.next_test());
                 let finished = self.unseen(claim, &failure, held_until);
                 self.engine.store.finish(vec![finished]).await
             }

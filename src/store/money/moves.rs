@@ -94,9 +94,9 @@ fn refused(row: MoveRow, failure: Failure, next: NextForRun) -> MoveRow {
     };
     match next {
         NextForRun::Queue { reason } => MoveRow { run_state: Some("queued"), run_reason: reason, ..row },
-        NextForRun::Wait { until, reason, counts } => MoveRow {
+        NextForRun::Wait { until, reason, hold, counts } => MoveRow {
             run_state: Some("waiting"),
-            run_hold: Some(Hold::Backoff.as_str()),
+            run_hold: Some(hold.as_str()),
             run_next_ms: Some(ms(until)),
             run_reason: reason,
             run_counts: counts,
@@ -129,7 +129,7 @@ impl Change for MoveRow {
                 person_asked_ms = coalesce(person_asked_ms, iif(e.value ->> 'asked', e.value ->> 'now_ms', NULL))
              FROM json_each(?1) e
              WHERE orders.id = e.value ->> 'row' AND settled_at_ms IS NULL
-               AND NOT (e.value ->> 'state' = 'unknown' AND state = 'placed')
+               AND NOT (coalesce(e.value ->> 'state', 'as it is') = 'unknown' AND state = 'placed')
                AND NOT (e.value ->> 'state' IS NULL AND state = 'intended')
              RETURNING id",
         )
@@ -137,18 +137,55 @@ impl Change for MoveRow {
         .fetch_all(&mut *conn)
         .await?;
         let moved_text = json(&moved)?;
+        keep_late_numbers(&text, conn).await?;
         move_runs(&text, &moved_text, conn).await?;
+        reopen_cycles(&text, &moved_text, conn).await?;
         sqlx::query(
             "INSERT INTO looks (order_row, epoch, at_ms, monotonic_ms, evidence, finding)
              SELECT e.value ->> 'row', e.value ->> '$.look.epoch', e.value ->> '$.look.at_ms',
                     e.value ->> '$.look.monotonic_ms', e.value -> '$.look.evidence', e.value ->> '$.look.finding'
-             FROM json_each(?1) e WHERE e.value ->> '$.look.at_ms' IS NOT NULL",
+             FROM json_each(?1) e WHERE e.value ->> '$.look.at_ms' IS NOT NULL
+               AND e.value ->> 'row' IN (SELECT value FROM json_each(?2))",
         )
         .bind(&text)
+        .bind(&moved_text)
         .execute(conn)
         .await?;
         Ok(rows.iter().map(|row| moved.contains(&row.row)).collect())
     }
+}
+
+/// A settled order stays settled; a number that comes late is kept all the same.
+async fn keep_late_numbers(text: &str, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE orders SET order_id = coalesce(order_id, e.value ->> 'order_id'),
+                request_id = coalesce(request_id, e.value ->> 'request_id'),
+                sent_at_ms = coalesce(sent_at_ms, e.value ->> 'sent_at_ms')
+         FROM json_each(?1) e
+         WHERE orders.id = e.value ->> 'row' AND settled_at_ms IS NOT NULL AND e.value ->> 'state' = 'placed'",
+    )
+    .bind(text)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A renewal confirmed below the highest expiry ever seen (a refund before it, or a wrong read) did not advance
+/// the cycle by its observation: what it paid for is a term of its own, and the marks start from there.
+async fn reopen_cycles(text: &str, moved: &str, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE instances SET cycle = instances.cycle + 1, cycle_expiry_ms = o.expiry_after_ms,
+                expiry_high_ms = o.expiry_after_ms, lower_since_ms = NULL, lower_looks = 0
+         FROM json_each(?1) e JOIN orders o ON o.id = e.value ->> 'row'
+         WHERE instances.id = o.instance_id AND o.state = 'confirmed' AND o.action = 'renew'
+           AND o.cycle = 'cycle:' || instances.cycle AND o.expiry_after_ms < instances.expiry_high_ms
+           AND e.value ->> 'row' IN (SELECT value FROM json_each(?2))",
+    )
+    .bind(text)
+    .bind(moved)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 async fn move_runs(text: &str, moved: &str, conn: &mut SqliteConnection) -> sqlx::Result<()> {
