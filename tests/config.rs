@@ -948,6 +948,11 @@ fn the_shipped_examples_are_valid_and_without_warnings() {
     let loaded = config::load_all(&shipped().join("renewd.toml"), &Environment::of_pairs([]), now()).unwrap();
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.value.1.policies.len(), 1);
+
+    let practice = shipped().join("practice/renewd.toml");
+    let (config, set) = config::load_all(&practice, &Environment::of_pairs([]), now()).unwrap().value;
+    assert!(config.accounts.values().all(|account| account.endpoint.is_some()), "practice costs no money");
+    assert_eq!(set.policies.len(), 1);
 }
 
 /// Takes the comment signs off what is a line of configuration, and leaves prose alone.

@@ -42,11 +42,6 @@ pub(super) fn check(path: &Path, args: &CheckArgs) -> Outcome {
         Ok(loaded) => loaded,
         Err(refusal) => {
             eprintln!("{}", refusal.render(output::colour_on_stderr()));
-            let mistakes = refusal.mistakes().count();
-            eprintln!(
-                "renewd: {mistakes} mistake{}: nothing was changed",
-                if mistakes == 1 { "" } else { "s" }
-            );
             return Ok(ExitCode::from(EXIT_REFUSED));
         }
     };
