@@ -110,7 +110,8 @@ impl Books {
         assert_eq!(self.double_charges(), Vec::<&str>::new(), "charged twice");
         assert_eq!(self.lost_charges(), Vec::<&Charge>::new(), "charged and not known to exactly one order");
         for order in self.orders.iter().filter(|order| order.state == "confirmed") {
-            let is_charged = self.ledger.iter().any(|charge| order.order_id.as_ref() == Some(&charge.order_id));
+            let is_charged =
+                self.ledger.iter().any(|charge| order.order_id.as_ref() == Some(&charge.order_id));
             assert!(is_charged, "order row {} is confirmed and was never charged", order.row);
         }
     }

@@ -9,16 +9,17 @@ use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use renewd::sandbox::Running;
 use renewd::sandbox::faults::{Effect, Fault, Spoilt};
-use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, SqliteConnection};
 
 use crate::account::Books;
 use crate::service::{Life, Service, practice_cloud};
 
 const RENEW: &str = "redis:RenewInstance";
 const ACCOUNTS: [&str; 2] = ["first", "second"];
-const KILLS_DEFAULT: u32 = 12;
+const KILLS_DEFAULT: u32 = 10;
 /// Enough that purchases are still to be made at the last kill.
-const INSTANCES_PER_KILL: u32 = 8;
+const INSTANCES_PER_KILL: u32 = 4;
 /// The daemon after the last kill has this long for what is left.
 const SETTLING: Duration = Duration::from_secs(40);
 
@@ -41,11 +42,14 @@ async fn a_daemon_killed_at_any_moment_never_pays_twice_and_forgets_no_charge() 
     for _ in 0..kills {
         let mut life = service.start(&ACCOUNTS);
         live_a_while(&mut life, &cloud, &mut random).await;
-        tally.read(&life.kill());
+        let log = life.log();
+        drop(life);
+        tally.read(&log);
     }
     let killing = started.elapsed();
     let mut life = service.start(&ACCOUNTS);
-    let mut database = service.database().await;
+    let path = service.folder().join("renewd.db");
+    let mut database = SqliteConnectOptions::new().filename(path).read_only(true).connect().await.unwrap();
     let quiet_at_ms = settle(&mut life, &mut database, fleet).await;
     life.stop();
 
