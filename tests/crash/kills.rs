@@ -30,7 +30,7 @@ async fn a_daemon_killed_at_any_moment_never_pays_twice_and_forgets_no_charge() 
     let kills = number("RENEWD_KILLS").unwrap_or(u64::from(KILLS_DEFAULT));
     let kills = u32::try_from(kills).unwrap();
     let seed = number("RENEWD_SEED").unwrap_or_else(|| u64::from(std::process::id()));
-    println!("RENEWD_KILLS={kills} RENEWD_SEED={seed}");
+    eprintln!("RENEWD_KILLS={kills} RENEWD_SEED={seed}");
     let mut random = Random::new(seed);
     let fleet = kills * INSTANCES_PER_KILL;
     let cloud = practice_cloud(&seed_of(fleet)).await;
@@ -54,7 +54,7 @@ async fn a_daemon_killed_at_any_moment_never_pays_twice_and_forgets_no_charge() 
     life.stop();
 
     let books = Books::read(&mut database, cloud.ledger()).await;
-    println!(
+    eprintln!(
         "kills {kills}, of them {} left {} intents without an answer; charges {}, double charges {}, lost charges {}; \
          killing took {killing:.1?}, settling {:.1?}",
         tally.lives_with_interrupted,

@@ -42,7 +42,7 @@ async fn a_fleet_due_at_once_is_renewed_at_the_configured_pace_and_never_faster(
 
     let count = cloud.requests()[RENEW].clone();
     let pace = pace_of(&cloud);
-    println!(
+    eprintln!(
         "{renewals} renewals: {pace:.2} a second ({:.1} % of {PACE}), at most {} in one second, answers {:?}",
         100.0 * pace / PACE,
         count.max_in_one_second,
