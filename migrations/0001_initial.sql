@@ -204,7 +204,7 @@ CREATE TABLE orders (
     person_asked_ms   INTEGER,
     CONSTRAINT settled_has_time CHECK ((state IN ('confirmed', 'refused')) = (settled_at_ms IS NOT NULL)),
     CONSTRAINT refused_has_error CHECK (state <> 'refused' OR error IS NOT NULL),
-    CONSTRAINT renewal_has_months CHECK (action <> 'renew' OR months >= 1),
+    CONSTRAINT renewal_has_months CHECK (action <> 'renew' OR coalesce(months, 0) >= 1),
     CONSTRAINT open_is_looked_at CHECK (state NOT IN ('placed', 'unknown') OR next_look_at_ms IS NOT NULL)
 ) STRICT;
 CREATE UNIQUE INDEX orders_one_open ON orders (instance_id) WHERE state IN ('intended', 'placed', 'unknown');

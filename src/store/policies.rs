@@ -309,6 +309,7 @@ async fn schedule(entry: &PolicyEntry, now_ms: i64, conn: &mut SqliteConnection)
     .await
 }
 
+/// The CROSS JOINs keep the policy's ids outside: the planner would walk all instances of the region for each of them.
 async fn write_instances(
     policy_id: i64,
     policy: &Policy,
@@ -333,7 +334,7 @@ async fn write_instances(
     sqlx::query(
         "INSERT INTO policy_instances (policy_id, instance_id)
          SELECT ?1, i.id FROM json_each(?2) e
-         JOIN instances i ON i.provider = ?3 AND i.region = ?4 AND i.instance = e.value
+         CROSS JOIN instances i ON i.provider = ?3 AND i.region = ?4 AND i.instance = e.value
          WHERE true ON CONFLICT (policy_id, instance_id) DO UPDATE SET removed_at_ms = NULL",
     )
     .bind(policy_id)
@@ -346,7 +347,7 @@ async fn write_instances(
         "UPDATE policy_instances SET removed_at_ms = ?2
          WHERE policy_id = ?1 AND removed_at_ms IS NULL AND instance_id NOT IN (
              SELECT i.id FROM json_each(?3) e
-             JOIN instances i ON i.provider = ?4 AND i.region = ?5 AND i.instance = e.value)",
+             CROSS JOIN instances i ON i.provider = ?4 AND i.region = ?5 AND i.instance = e.value)",
     )
     .bind(policy_id)
     .bind(now_ms)

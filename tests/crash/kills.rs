@@ -9,16 +9,17 @@ use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use renewd::sandbox::Running;
 use renewd::sandbox::faults::{Effect, Fault, Spoilt};
-use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, SqliteConnection};
 
 use crate::account::Books;
 use crate::service::{Life, Service, practice_cloud};
 
 const RENEW: &str = "redis:RenewInstance";
 const ACCOUNTS: [&str; 2] = ["first", "second"];
-const KILLS_DEFAULT: u32 = 12;
+const KILLS_DEFAULT: u32 = 10;
 /// Enough that purchases are still to be made at the last kill.
-const INSTANCES_PER_KILL: u32 = 8;
+const INSTANCES_PER_KILL: u32 = 4;
 /// The daemon after the last kill has this long for what is left.
 const SETTLING: Duration = Duration::from_secs(40);
 
@@ -29,7 +30,7 @@ async fn a_daemon_killed_at_any_moment_never_pays_twice_and_forgets_no_charge() 
     let kills = number("RENEWD_KILLS").unwrap_or(u64::from(KILLS_DEFAULT));
     let kills = u32::try_from(kills).unwrap();
     let seed = number("RENEWD_SEED").unwrap_or_else(|| u64::from(std::process::id()));
-    println!("RENEWD_KILLS={kills} RENEWD_SEED={seed}");
+    eprintln!("RENEWD_KILLS={kills} RENEWD_SEED={seed}");
     let mut random = Random::new(seed);
     let fleet = kills * INSTANCES_PER_KILL;
     let cloud = practice_cloud(&seed_of(fleet)).await;
@@ -41,16 +42,19 @@ async fn a_daemon_killed_at_any_moment_never_pays_twice_and_forgets_no_charge() 
     for _ in 0..kills {
         let mut life = service.start(&ACCOUNTS);
         live_a_while(&mut life, &cloud, &mut random).await;
-        tally.read(&life.kill());
+        let log = life.log();
+        drop(life);
+        tally.read(&log);
     }
     let killing = started.elapsed();
     let mut life = service.start(&ACCOUNTS);
-    let mut database = service.database().await;
+    let path = service.folder().join("renewd.db");
+    let mut database = SqliteConnectOptions::new().filename(path).read_only(true).connect().await.unwrap();
     let quiet_at_ms = settle(&mut life, &mut database, fleet).await;
     life.stop();
 
     let books = Books::read(&mut database, cloud.ledger()).await;
-    println!(
+    eprintln!(
         "kills {kills}, of them {} left {} intents without an answer; charges {}, double charges {}, lost charges {}; \
          killing took {killing:.1?}, settling {:.1?}",
         tally.lives_with_interrupted,

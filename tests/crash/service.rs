@@ -9,8 +9,6 @@ use renewd::clock::SystemClock;
 use renewd::sandbox::seed::Seed;
 use renewd::sandbox::{Options, Running, SECRET_KEY, TENCENT_KEY_PREFIX, start};
 use rustix::process::{Pid, Signal, kill_process};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, SqliteConnection};
 use tempfile::TempDir;
 
 pub struct Service {
@@ -19,7 +17,7 @@ pub struct Service {
     lives: u32,
 }
 
-/// One life of the daemon. Dropped alive, it is killed.
+/// One life of the daemon. Dropping it is SIGKILL: no handler, no flush, no goodbye.
 pub struct Life {
     child: Child,
     log: PathBuf,
@@ -74,18 +72,13 @@ impl Service {
         Life { child, log }
     }
 
-    /// A connection that only looks.
-    pub async fn database(&self) -> SqliteConnection {
-        let path = self.folder.path().join("renewd.db");
-        SqliteConnectOptions::new().filename(path).read_only(true).connect().await.unwrap()
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 }
 
 impl Life {
-    /// SIGKILL: no handler, no flush, no goodbye.
-    pub fn kill(mut self) -> PathBuf {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub fn log(&self) -> PathBuf {
         self.log.clone()
     }
 
