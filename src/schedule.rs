@@ -16,22 +16,16 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
+mod missed;
+
+pub use missed::{COUNTED_MAX, Missed};
+
 /// A parsed (expression, zone). It holds about 5 KB: parse when due, keep none.
 #[derive(Clone)]
 pub struct Schedule {
     cron: Cron,
     zone: TimeZone,
 }
-
-/// Instants that passed without firing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Missed {
-    pub count: u32,
-    pub last: Timestamp,
-}
-
-/// Missed instants are counted one by one, about a microsecond each, no further than this.
-pub const COUNTED_MAX: usize = 1_000_000;
 
 /// Two successive firings and nothing between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,23 +92,6 @@ impl Schedule {
         let due_by_end = move |due: &Timestamp| *due <= through;
         let first = self.next_after(after).filter(due_by_end);
         std::iter::successors(first, move |due| self.next_after(*due).filter(due_by_end))
-    }
-
-    /// How many instants were due after `after`, through `through`, and the last of them; None: not one. Past
-    /// [`COUNTED_MAX`] the count stops: it means "at least" then.
-    pub fn missed_between(&self, after: Timestamp, through: Timestamp) -> Option<Missed> {
-        let mut missed: Option<Missed> = None;
-        for instant in self.due_between(after, through).take(COUNTED_MAX) {
-            let count = missed.map_or(0, |missed| missed.count) + 1;
-            missed = Some(Missed { count, last: instant });
-        }
-        let mut missed = missed?;
-        if missed.count as usize == COUNTED_MAX {
-            // So dense a schedule was due within the last days as well.
-            let near = through.checked_sub(SignedDuration::from_hours(48)).unwrap_or(after).max(after);
-            missed.last = self.due_between(near, through).last().unwrap_or(missed.last);
-        }
-        Some(missed)
     }
 
     /// The longest gap between successive firings within some years from `from`, if one is longer
