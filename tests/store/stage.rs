@@ -86,6 +86,7 @@ impl Stage {
             digest: format!("{policy:?}"),
         });
         let applied = self.store.apply_policies(entries.collect(), "set", now).await.unwrap();
+        let applied = applied.expect("nothing is due when a set is applied");
         let plan =
             |change: renewd::store::PolicyChange| (change.policy, change.revision, change.kind.as_str());
         applied.changes.into_iter().map(plan).collect()
