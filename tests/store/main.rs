@@ -10,6 +10,8 @@ mod intents;
 #[cfg(test)]
 mod observations;
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod schema;
