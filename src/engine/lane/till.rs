@@ -204,12 +204,14 @@ impl Lane {
             hold,
             counts: false,
         };
-        let next_day = (budget.day_start + SignedDuration::from_hours(24)).clamp(now + SOON, longest);
+        // The longest delay may be set shorter than what is soon: it wins.
+        let in_reach = |until: Timestamp| until.max(now + SOON).min(longest);
+        let next_day = in_reach(budget.day_start + SignedDuration::from_hours(24));
         let outcome = match withheld {
             Withheld::Stale => return Ok(()),
             Withheld::Superseded => return self.engine.store.release(vec![claim]).await,
             Withheld::Paused { until, note } => {
-                let until = until.unwrap_or(longest).clamp(now + SOON, longest);
+                let until = in_reach(until.unwrap_or(longest));
                 wait(until, format!("orders are paused: {note}"), Hold::Pause, None)
             }
             Withheld::OpenOrder { row, same_cycle: true } => Outcome::Skipped {
