@@ -37,6 +37,8 @@ pub enum DaemonError {
     Clockwork(#[from] tokio_cron_scheduler::JobSchedulerError),
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
+    #[error("a part of the service ended by itself; it has to be started again as a whole")]
+    PartEnded,
 }
 
 impl DaemonError {
@@ -153,7 +155,7 @@ impl Daemon {
 /// `renewd run`: until SIGTERM or SIGINT; SIGHUP reloads.
 ///
 /// # Errors
-/// As [`Daemon::start`]; once it runs it ends well.
+/// As [`Daemon::start`]; once it runs, only when a part of it ended by itself.
 pub async fn run(
     config: Config,
     environment: &Environment,
@@ -163,17 +165,19 @@ pub async fn run(
     let (mut terminate, mut interrupt, mut hang_up) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
     let source = config.source.clone();
-    let daemon = Daemon::start(config, environment, clock).await?;
+    let mut daemon = Daemon::start(config, environment, clock).await?;
     announce_ready(&daemon, &source);
     let each_day = daemon.clockwork.each_day();
-    loop {
+    let ended = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            // A lane that died would order nothing for its account, and nobody would know.
+            _ = daemon.tasks.join_next() => break Err(DaemonError::PartEnded),
             _ = hang_up.recv() => reload(&daemon).await,
             () = each_day.notified() => remind_of_refusal(&daemon).await,
         }
-    }
+    };
     tracing::info!(event = "service.stopping", "stopping: no new orders; requests under way are finished");
     notify(&[sd_notify::NotifyState::Stopping]);
     tokio::select! {
@@ -182,7 +186,7 @@ pub async fn run(
         _ = interrupt.recv() => tracing::warn!(event = "service.stopping", "stopping at once: a second signal came"),
     }
     tracing::info!(event = "service.stopped", "stopped");
-    Ok(())
+    ended
 }
 
 fn announce_ready(daemon: &Daemon, source: &Path) {
