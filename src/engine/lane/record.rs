@@ -8,32 +8,17 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::calls::{About, THROTTLED_HOLD, attempt};
 use super::super::events::job_event;
 use super::super::{Account, DATABASE_PAUSE, Engine};
-use super::{Lane, seed};
+use super::seed;
 use crate::cloud::{self, Api, Call, Cause};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::{OrderId, OrderRow, OrderState, UNSENT};
 use crate::guard::Verdict;
 use crate::retry::{self, Blocked, Next};
-use crate::store::{Job, NextForRun, OrderMove, OrderStep, StoreError};
+use crate::store::{Job, NextForRun, OrderMove, OrderStep, Pause, StoreError};
 use crate::verdict;
 
-impl Lane {
-    /// When the cloud refuses the account's key, its calls are held and its secrets read again. Answers until when.
-    pub(super) async fn hold_if_refused(&self, failure: &Failure) -> Result<Option<Timestamp>, StoreError> {
-        let is_right = cloud::cause(self.account.provider, &failure.code) == Some(Cause::Rights);
-        if failure.class != Class::Credential || is_right {
-            return Ok(None);
-        }
-        let now = self.engine.now();
-        let Next::HoldAccount { kind, at } =
-            retry::after(failure.class, None, 0, self.engine.settings.pace, 0, now)
-        else {
-            return Ok(None);
-        };
-        self.engine.hold_account(&self.account, kind, at, failure).await?;
-        Ok(Some(at))
-    }
-}
+/// The kind of pause that a refused key brings.
+const CREDENTIAL: &str = "credential";
 
 impl Engine {
     /// Never gives up: an answer that is not recorded is an order whose fate only evidence could settle.
@@ -128,8 +113,47 @@ impl Engine {
         }
     }
 
+    /// When the cloud refuses the account's key, its calls are held and its secrets read again. Answers until when.
+    pub(in crate::engine) async fn hold_if_refused(
+        &self,
+        account: &Account,
+        failure: &Failure,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let is_right = cloud::cause(account.provider, &failure.code) == Some(Cause::Rights);
+        if failure.class != Class::Credential || is_right {
+            return Ok(None);
+        }
+        let next = retry::after(failure.class, None, 0, self.settings.pace, 0, self.now());
+        let Next::HoldAccount { kind, at } = next else { return Ok(None) };
+        self.hold_account(account, kind, at, failure).await?;
+        Ok(Some(at))
+    }
+
+    /// No call is made with a key that was refused until its next test, and that begins with the secrets read again.
+    pub(in crate::engine) async fn key_refused(
+        &self,
+        account: &Account,
+    ) -> Result<Option<(Timestamp, String)>, StoreError> {
+        let now = self.now();
+        let pauses = self.store.pauses(now).await?;
+        let is_ours = |pause: &Pause| pause.name.as_deref() == Some(account.name.as_str());
+        let Some(pause) = pauses.into_iter().find(|pause| pause.kind == CREDENTIAL && is_ours(pause)) else {
+            return Ok(None);
+        };
+        let until = pause.until.unwrap_or(now);
+        if until <= now {
+            self.reread_secrets(account);
+            return Ok(None);
+        }
+        let note = pause.note.map(|note| format!(": {note}")).unwrap_or_default();
+        Ok(Some((
+            until,
+            format!("the key of account {} is refused since {}{note}", account.name, pause.since),
+        )))
+    }
+
     /// Holds an account's orders and, for a refused key, reads its secrets again.
-    pub(super) async fn hold_account(
+    async fn hold_account(
         &self,
         account: &Account,
         kind: &'static str,
@@ -150,16 +174,21 @@ impl Engine {
                 "account {} is paused, the next test is at {until}: {failure}; {todo}", account.name
             );
         }
-        if kind == "credential" {
-            match (account.reread)() {
-                Ok(credentials) => account.cloud.replace_credentials(credentials),
-                Err(error) => tracing::error!(
-                    event = "account.paused", account = %account.name,
-                    "the secrets of account {} could not be read again: {error}", account.name
-                ),
-            }
+        if kind == CREDENTIAL {
+            self.reread_secrets(account);
         }
         Ok(())
+    }
+
+    /// A corrected secret is taken without a restart.
+    fn reread_secrets(&self, account: &Account) {
+        match (account.reread)() {
+            Ok(credentials) => account.cloud.replace_credentials(credentials),
+            Err(error) => tracing::error!(
+                event = "account.paused", account = %account.name,
+                "the secrets of account {} could not be read again: {error}", account.name
+            ),
+        }
     }
 
     /// An order went through: what held the account is over.

@@ -72,7 +72,7 @@ impl Lane {
         match error {
             CallError::Store(error) => Err(error),
             CallError::Cloud(failure) => {
-                let held_until = self.hold_if_refused(&failure).await?;
+                let held_until = self.engine.hold_if_refused(&self.account, &failure).await?;
                 let finished = self.unseen(claim, &failure, held_until);
                 self.engine.store.finish(vec![finished]).await
             }
