@@ -17,6 +17,8 @@ pub const NOT_DUE_TRUST: SignedDuration = SignedDuration::from_hours(24);
 const NEXT_FIRING_MARGIN: SignedDuration = SignedDuration::from_hours(3 * 24);
 /// Looks in a row that did not show an instance before its run fails.
 const INVISIBLE_LOOKS: u32 = 3;
+/// Two looks at the same thing are at least this far apart.
+const SOONEST_LOOK: SignedDuration = SignedDuration::from_secs(1);
 /// Looks over the settling time before an expiry earlier than one seen before is believed.
 const LOWER_LOOKS: u32 = 3;
 /// The cloud's clock and ours may differ by this before orders are held.
@@ -155,8 +157,15 @@ fn not_visible(question: &Question<'_>) -> Decision {
             failure,
         }
     } else {
-        Decision::Wait { until: question.now + question.look_again, reason, failure: None }
+        look_again(question, reason, None)
     }
+}
+
+/// Waits for something to pass, and then looks: what one observation said is never asked of it twice.
+fn look_again(question: &Question<'_>, reason: String, failure: Option<Failure>) -> Decision {
+    let observed_at = question.known.observation.as_ref().map_or(Timestamp::MIN, |seen| seen.observed_at);
+    let until = observed_at.saturating_add(question.look_again.max(SOONEST_LOOK)).unwrap_or(question.now);
+    if until <= question.now { Decision::Observe } else { Decision::Wait { until, reason, failure } }
 }
 
 fn prepaid(facts: &Facts) -> Result<(), Decision> {
@@ -174,7 +183,7 @@ fn prepaid(facts: &Facts) -> Result<(), Decision> {
 fn no_expiry(question: &Question<'_>) -> Decision {
     let reason = "the cloud shows no readable expiry, so nobody can say whether it is due".to_owned();
     let failure = Failure::ours(Class::Unavailable, "NoExpiry", &reason);
-    Decision::Wait { until: question.now + question.look_again, reason, failure: Some(failure) }
+    look_again(question, reason, Some(failure))
 }
 
 /// An expiry earlier than one seen before may be a stale read: ordering on it could pay twice.
@@ -248,11 +257,10 @@ fn orderable(question: &Question<'_>, facts: &Facts, expires_at: Timestamp) -> R
                 "it is isolated although its term runs until {expires_at}: somebody returned it; never ordered"
             ),
         ),
-        InstanceState::Busy => Err(Decision::Wait {
-            until: question.now + question.look_again,
-            reason: "the cloud is at work on the instance: looking again".to_owned(),
-            failure: None,
-        }),
+        InstanceState::Busy => {
+            let reason = "the cloud is at work on the instance: looking again".to_owned();
+            Err(look_again(question, reason, None))
+        }
         InstanceState::Isolated | InstanceState::Running | InstanceState::Other(_) => Ok(()),
     }
 }

@@ -52,7 +52,7 @@ pub(super) struct ResolveArgs {
     #[arg(long)]
     not_paid: bool,
     /// Although the expiry has moved since.
-    #[arg(long, requires = "not_paid")]
+    #[arg(long, conflicts_with = "paid")]
     force: bool,
 }
 

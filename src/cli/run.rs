@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{EXIT_FAILED, EXIT_REFUSED, Outcome, load_config};
 use crate::clock::SystemClock;
 use crate::config::{Environment, LogFormat};
-use crate::daemon::{self, DaemonError};
+use crate::daemon;
 use crate::telemetry::{self, Format};
 
 pub(super) async fn run(config: &Path) -> Outcome {
@@ -39,8 +39,7 @@ pub(super) async fn run(config: &Path) -> Outcome {
     match daemon::run(config, &environment, Arc::new(SystemClock::new())).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
-            let what = if matches!(error, DaemonError::PartEnded(_)) { "ended" } else { "did not start" };
-            tracing::error!(event = "service.stopped", "renewd {what}: {error}");
+            tracing::error!(event = "service.stopped", "renewd does not run: {error}");
             Ok(ExitCode::from(if error.is_configuration() { EXIT_REFUSED } else { EXIT_FAILED }))
         }
     }

@@ -165,6 +165,13 @@ impl Lane {
                 _ => self.sort(claim, &paused, &mut finished),
             }
         }
+        if let Some((until, reason)) = self.engine.key_refused(&self.account).await? {
+            for claim in std::mem::take(&mut to_observe).into_values().flatten() {
+                let (reason, hold) = (reason.clone(), Hold::Pause);
+                let outcome = Outcome::Wait { until, reason, hold, failure: None, counts: false };
+                finished.push((claim, Finish { outcome, verdict: None, at: self.engine.now() }));
+            }
+        }
         for ((product, region), mut claims) in to_observe {
             match self.observe(product, &region, &mut claims).await {
                 Ok(()) => claims.into_iter().for_each(|claim| self.sort(claim, &paused, &mut finished)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::sync::{Notify, watch as channel};
 
-use super::calls::CallError;
+use super::calls::{CallError, is_refused_key};
 use super::{Account, Engine, Part, Step, repeat};
 use crate::domain::order::OrderRow;
 use crate::domain::product::{AccountName, InstanceId, Product, Region};
@@ -159,6 +159,9 @@ impl Engine {
     }
 
     async fn look_at_unseen(&self, account: &Account) -> Result<(), StoreError> {
+        if self.key_refused(account).await?.is_some() {
+            return Ok(());
+        }
         let before = self.now() - LOOK_EVERY;
         let unseen = self.store.unseen(&account.name, account.provider, before, LOOK_BATCH).await?;
         let mut places: BTreeMap<(Product, Region), Vec<InstanceId>> = BTreeMap::new();
@@ -169,11 +172,16 @@ impl Engine {
             match self.observe(account, product, &region, &ids).await {
                 Ok(_) => {}
                 Err(CallError::Store(error)) => return Err(error),
-                Err(CallError::Cloud(failure)) => tracing::warn!(
-                    event = "instances.unread", account = %account.name, product = %product, region = %region,
-                    class = %failure.class, code = failure.code,
-                    "{} instances in {region} could not be looked at with account {}: {failure}", ids.len(), account.name
-                ),
+                Err(CallError::Cloud(failure)) => {
+                    tracing::warn!(
+                        event = "instances.unread", account = %account.name, product = %product, region = %region,
+                        class = %failure.class, code = failure.code,
+                        "{} instances in {region} could not be looked at with account {}: {failure}", ids.len(), account.name
+                    );
+                    if is_refused_key(account, &failure) {
+                        return Ok(());
+                    }
+                }
             }
         }
         Ok(())

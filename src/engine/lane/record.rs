@@ -15,8 +15,11 @@ use crate::domain::order::{OrderId, OrderRow, OrderState, UNSENT};
 use crate::domain::run::Hold;
 use crate::guard::Verdict;
 use crate::retry::{self, Blocked, Next};
-use crate::store::{Job, NextForRun, OrderMove, OrderStep, StoreError};
+use crate::store::{Job, NextForRun, OrderMove, OrderStep, Pause, StoreError};
 use crate::verdict;
+
+/// The kind of pause that a refused key brings.
+const CREDENTIAL: &str = "credential";
 
 impl Engine {
     /// Never gives up: an answer that is not recorded is an order whose fate only evidence could settle.
@@ -119,6 +122,29 @@ impl Engine {
         }
     }
 
+    /// No call is made with a key that was refused until its next test, and that begins with the secrets read again.
+    pub(in crate::engine) async fn key_refused(
+        &self,
+        account: &Account,
+    ) -> Result<Option<(Timestamp, String)>, StoreError> {
+        let now = self.now();
+        let pauses = self.store.pauses(now).await?;
+        let is_ours = |pause: &Pause| pause.name.as_deref() == Some(account.name.as_str());
+        let Some(pause) = pauses.into_iter().find(|pause| pause.kind == CREDENTIAL && is_ours(pause)) else {
+            return Ok(None);
+        };
+        let until = pause.until.unwrap_or(now);
+        if until <= now {
+            self.reread_secrets(account);
+            return Ok(None);
+        }
+        let note = pause.note.map(|note| format!(": {note}")).unwrap_or_default();
+        Ok(Some((
+            until,
+            format!("the key of account {} is refused since {}{note}", account.name, pause.since),
+        )))
+    }
+
     /// Holds an account's orders and, for a refused key, reads its secrets again.
     pub(in crate::engine) async fn hold_account(
         &self,
@@ -141,16 +167,21 @@ impl Engine {
                 "account {} is paused, the next test is at {until}: {failure}; {todo}", account.name
             );
         }
-        if kind == "credential" {
-            match (account.reread)() {
-                Ok(credentials) => account.cloud.replace_credentials(credentials),
-                Err(error) => tracing::error!(
-                    event = "account.paused", account = %account.name,
-                    "the secrets of account {} could not be read again: {error}", account.name
-                ),
-            }
+        if kind == CREDENTIAL {
+            self.reread_secrets(account);
         }
         Ok(())
+    }
+
+    /// A corrected secret is taken without a restart.
+    fn reread_secrets(&self, account: &Account) {
+        match (account.reread)() {
+            Ok(credentials) => account.cloud.replace_credentials(credentials),
+            Err(error) => tracing::error!(
+                event = "account.paused", account = %account.name,
+                "the secrets of account {} could not be read again: {error}", account.name
+            ),
+        }
     }
 
     /// An order went through: what held the account is over.
