@@ -25,14 +25,16 @@ const SOON: SignedDuration = SignedDuration::from_secs(5);
 
 impl Lane {
     /// Takes one due run through permit, look, guard, intent and send.
-    pub(super) async fn serve(&mut self, mut claim: Claim) -> Result<(), StoreError> {
+    pub(super) async fn serve(&mut self, claim: Claim) -> Result<(), StoreError> {
         let Some(purchase) = purchase(&claim.job) else {
-            return self.give_up(claim, Price::NotNeeded).await;
+            let verdict = self.judge(&claim, Price::NotNeeded);
+            return self.give_up(claim, verdict).await;
         };
         let api = match Cloud::purchase_api(purchase.product, &purchase.goods) {
             Ok(api) => api,
             Err(not_built) => return self.refuse(claim, not_built.into()).await,
         };
+        let Some(mut claim) = self.worth_a_permit(claim).await? else { return Ok(()) };
         let permit = self.engine.permit(&self.account, api, &purchase.region).await;
         let mut price = Price::NotAsked;
         loop {
@@ -45,13 +47,33 @@ impl Lane {
                 }
                 Decision::AskPrice => price = self.ask_price(&purchase).await?,
                 Decision::Order => return self.order(claim, purchase, &price, verdict, permit).await,
-                _ => return self.give_up(claim, price).await,
+                _ => return self.give_up(claim, verdict).await,
             }
         }
     }
 
-    async fn give_up(&mut self, claim: Claim, price: Price) -> Result<(), StoreError> {
-        let verdict = self.judge(&claim, price);
+    /// Ends what needs no permit to be ended: firings pile up behind a pause or an open order, and each of them
+    /// would cost a slot that another instance needs. What is asked here only saves slots; the intent's own INSERT
+    /// decides.
+    async fn worth_a_permit(&mut self, claim: Claim) -> Result<Option<Claim>, StoreError> {
+        let verdict = self.judge(&claim, Price::NotAsked);
+        if !matches!(verdict.decision, Decision::Order | Decision::Observe | Decision::AskPrice) {
+            self.give_up(claim, verdict).await?;
+            return Ok(None);
+        }
+        match self.engine.store.open_order(&claim, self.cycle(&claim)).await? {
+            Some(open) => self.withhold(claim, open, verdict).await.map(|()| None),
+            None => Ok(Some(claim)),
+        }
+    }
+
+    /// None: the counter that the instance's row holds.
+    fn cycle(&self, claim: &Claim) -> Option<Cycle> {
+        claim.job.terms.action.is_every_fire().then_some(Cycle::Due(claim.job.due_at))
+    }
+
+    /// Ends a claim by the verdict already reached: a second one, a moment later, may want another look.
+    async fn give_up(&mut self, claim: Claim, verdict: Verdict) -> Result<(), StoreError> {
         match self.end_by(claim, verdict) {
             Some(finished) => self.engine.store.finish(vec![finished]).await,
             None => Ok(()),
@@ -143,7 +165,7 @@ impl Lane {
         let now = self.engine.now();
         let observed_at = claim.known.observation.as_ref().map_or(Timestamp::MIN, |seen| seen.observed_at);
         Intent {
-            cycle: claim.job.terms.action.is_every_fire().then_some(Cycle::Due(claim.job.due_at)),
+            cycle: self.cycle(claim),
             months: match purchase.goods {
                 Goods::Renewal(renew) => Some(renew.months),
                 Goods::Upgrade(_) => None,
