@@ -8,6 +8,7 @@
 //! Invariant: the till serves one run at a time, so an account has at most one intent that is not yet being
 //! sent. Invariant: no intent waits for a permit.
 
+mod next_firings;
 mod record;
 mod till;
 
@@ -27,8 +28,8 @@ use crate::domain::product::{InstanceId, Product, Region};
 use crate::domain::run::{Epoch, Hold, Outcome};
 use crate::guard::{self, Decision, Price, Verdict};
 use crate::retry;
-use crate::schedule::Schedule;
 use crate::store::{Claim, Elder, Finish, Job, PauseScope, StoreError};
+use next_firings::NextFirings;
 
 /// Runs claimed at once. A claim without an intent goes back to the queue after a crash, unharmed.
 const CLAIM_BATCH: u32 = 1000;
@@ -45,6 +46,7 @@ pub struct Lane {
     sends: JoinSet<()>,
     /// A failure of the database may have left claimed runs in nobody's hand.
     has_lost: bool,
+    next_firings: NextFirings,
 }
 
 /// A due run, ordered so that the heap gives the soonest expiry first.
@@ -79,7 +81,15 @@ impl Ord for InHand {
 impl Lane {
     pub fn new(engine: Arc<Engine>, account: Arc<Account>) -> Lane {
         let epoch = engine.epoch();
-        Lane { engine, account, epoch, in_hand: BinaryHeap::new(), sends: JoinSet::new(), has_lost: false }
+        Lane {
+            engine,
+            account,
+            epoch,
+            in_hand: BinaryHeap::new(),
+            sends: JoinSet::new(),
+            has_lost: false,
+            next_firings: NextFirings::default(),
+        }
     }
 
     /// Until told to stop; then gives back what is in hand and waits for what is being sent.
@@ -237,9 +247,7 @@ impl Lane {
     fn judge(&self, claim: &Claim, price: Price) -> Verdict {
         let Job { terms, instance, region, due_at, foreign_order_at, schedule, .. } = &claim.job;
         let now = self.engine.now();
-        let next_firing = Schedule::parse(&schedule.expression, &schedule.zone)
-            .ok()
-            .and_then(|schedule| schedule.next_after(now.max(*due_at)));
+        let next_firing = self.next_firings.after(schedule, now.max(*due_at));
         let needs_price = terms.max_price.is_some() || self.account.needs_price();
         guard::judge(&guard::Question {
             account: &self.account.name,

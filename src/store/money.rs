@@ -11,6 +11,8 @@ mod open_orders;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use sqlx::Row;
+
 use super::runs::Claim;
 use super::{Store, StoreError, at, at_opt, json, ms};
 use crate::domain::failure::Failure;
@@ -164,6 +166,24 @@ impl Store {
         let row = IntentRow::new(claim, &intent);
         let written = self.writer.submit(row).await?;
         Ok(written.map(Committed::from_committed_row))
+    }
+
+    /// The order that keeps a claim's instance busy just now, as [`Store::intend`] would say it.
+    pub async fn open_order(
+        &self,
+        claim: &Claim,
+        cycle: Option<Cycle>,
+    ) -> Result<Option<Withheld>, StoreError> {
+        let found = sqlx::query(
+            "SELECT o.id, o.action = r.action AND o.cycle = coalesce(?2, 'cycle:' || i.cycle)
+             FROM runs r JOIN instances i ON i.id = r.instance_id JOIN orders o ON o.instance_id = r.instance_id
+             WHERE r.id = ?1 AND o.state IN ('intended', 'placed', 'unknown')",
+        )
+        .bind(claim.job.run.0)
+        .bind(cycle.map(|cycle| cycle.to_string()))
+        .fetch_optional(&self.readers)
+        .await?;
+        Ok(found.map(|row| Withheld::OpenOrder { row: OrderRow(row.get(0)), same_cycle: row.get(1) }))
     }
 
     /// Moves an order; answers whether it did (a person or an earlier answer may have been faster).

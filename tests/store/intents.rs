@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::money::Fen;
-use renewd::domain::order::{Committed, OrderId, OrderRow};
+use renewd::domain::order::{Committed, Cycle, OrderId, OrderRow};
 use renewd::domain::policy::Policy;
 use renewd::domain::product::{AccountName, PolicyName, Region};
 use renewd::domain::run::Epoch;
@@ -66,9 +66,11 @@ async fn a_claim_of_an_older_epoch_can_no_longer_be_ordered_for() {
 async fn an_order_is_committed_once_for_a_claim() {
     let stage = Stage::open().await;
     let (_, claim, now) = one_claim(&stage).await;
+    assert_eq!(stage.store.open_order(&claim, None).await.unwrap(), None);
     let row = stage.intend(&claim, now).await.unwrap().row();
     let again = stage.intend(&claim, now).await.unwrap_err();
     assert_eq!(again, Withheld::OpenOrder { row, same_cycle: true });
+    assert_eq!(stage.store.open_order(&claim, None).await.unwrap(), Some(again));
 }
 
 #[tokio::test]
@@ -146,10 +148,11 @@ async fn another_cycle_waits_for_the_open_order_instead_of_being_skipped() {
     stage.fire(now + HOUR).await;
     let claims = stage.claim(epoch).await;
     let monthly = claims.iter().find(|claim| claim.job.policy.as_str() == "monthly").unwrap();
-    let cycle = Some(renewd::domain::order::Cycle::Due(monthly.job.due_at));
-    let intent = Intent { cycle, ..intent(monthly, now) };
+    let cycle = Some(Cycle::Due(monthly.job.due_at));
+    let intent = Intent { cycle: cycle.clone(), ..intent(monthly, now) };
     let withheld = stage.store.intend(monthly, intent).await.unwrap().unwrap_err();
     assert_eq!(withheld, Withheld::OpenOrder { row, same_cycle: false });
+    assert_eq!(stage.store.open_order(monthly, cycle).await.unwrap(), Some(withheld));
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ const SOON: SignedDuration = SignedDuration::from_secs(5);
 
 impl Lane {
     /// Takes one due run through permit, look, guard, intent and send.
-    pub(super) async fn serve(&mut self, mut claim: Claim) -> Result<(), StoreError> {
+    pub(super) async fn serve(&mut self, claim: Claim) -> Result<(), StoreError> {
         let Some(purchase) = purchase(&claim.job) else {
             let verdict = self.judge(&claim, Price::NotNeeded);
             return self.give_up(claim, verdict).await;
@@ -36,6 +36,7 @@ impl Lane {
             Ok(api) => api,
             Err(not_built) => return self.refuse(claim, not_built.into()).await,
         };
+        let Some(mut claim) = self.worth_a_permit(claim).await? else { return Ok(()) };
         let permit = self.engine.permit(&self.account, api, &purchase.region).await;
         job_event!(info, "run.started", claim.job, { due_at = %claim.job.due_at, attempt = claim.job.attempts + 1, },
             "the run for {} is at the till", claim.job.instance);
@@ -58,6 +59,27 @@ impl Lane {
         }
     }
 
+    /// Ends what needs no permit to be ended: firings pile up behind a pause or an open order, and each of them
+    /// would cost a slot that another instance needs. What is asked here only saves slots; the intent's own INSERT
+    /// decides.
+    async fn worth_a_permit(&mut self, claim: Claim) -> Result<Option<Claim>, StoreError> {
+        let verdict = self.judge(&claim, Price::NotAsked);
+        if !matches!(verdict.decision, Decision::Order | Decision::Observe | Decision::AskPrice) {
+            self.give_up(claim, verdict).await?;
+            return Ok(None);
+        }
+        match self.engine.store.open_order(&claim, self.cycle(&claim)).await? {
+            Some(open) => self.withhold(claim, open, verdict).await.map(|()| None),
+            None => Ok(Some(claim)),
+        }
+    }
+
+    /// None: the counter that the instance's row holds.
+    fn cycle(&self, claim: &Claim) -> Option<Cycle> {
+        claim.job.terms.action.is_every_fire().then_some(Cycle::Due(claim.job.due_at))
+    }
+
+    /// Ends a claim by the verdict already reached: a second one, a moment later, may want another look.
     async fn give_up(&mut self, claim: Claim, verdict: Verdict) -> Result<(), StoreError> {
         match self.end_by(claim, verdict) {
             Some(finished) => self.engine.store.finish(vec![finished]).await,
@@ -162,7 +184,7 @@ impl Lane {
         let now = self.engine.now();
         let observed_at = claim.known.observation.as_ref().map_or(Timestamp::MIN, |seen| seen.observed_at);
         Intent {
-            cycle: claim.job.terms.action.is_every_fire().then_some(Cycle::Due(claim.job.due_at)),
+            cycle: self.cycle(claim),
             months: match purchase.goods {
                 Goods::Renewal(renew) => Some(renew.months),
                 Goods::Upgrade(_) => None,
