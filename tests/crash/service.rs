@@ -82,8 +82,12 @@ impl Life {
         self.log.clone()
     }
 
-    /// SIGTERM, and the exit that must be a good one.
+    /// SIGTERM to a service that is up, and the exit that must be a good one.
     pub fn stop(mut self) {
+        while !std::fs::read_to_string(&self.log).unwrap().contains("service.ready") {
+            self.assert_alive();
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}\n{}", tail(&self.log));

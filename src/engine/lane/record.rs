@@ -111,8 +111,9 @@ impl Engine {
                 if let Err(error) = self.hold_account(account, kind, at, failure).await {
                     tracing::error!(event = "database.failed", account = %account.name, %error, "the account could not be held");
                 }
-                // Behind the account's next test, so that the test goes to another instance, perhaps a cheaper one.
-                let until = at + at.duration_since(self.now());
+                // The next test is the soonest expiry's; refused again it stands back for another, perhaps cheaper.
+                let was_tested = job.last_code.as_deref() == Some(&failure.code);
+                let until = if was_tested { at + at.duration_since(self.now()) } else { at };
                 refused(NextForRun::Wait { until, reason, hold: Hold::Pause, counts: false })
             }
             Next::Fail => refused(NextForRun::Fail { reason }),
