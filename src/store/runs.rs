@@ -263,6 +263,7 @@ pub(super) fn terms(text: &str) -> Result<Terms, StoreError> {
 struct FinishRow {
     run: i64,
     epoch: i64,
+    now_ms: i64,
     state: &'static str,
     hold: Option<&'static str>,
     next_attempt_at_ms: Option<i64>,
@@ -278,6 +279,7 @@ impl FinishRow {
         let row = FinishRow {
             run: claim.job.run.0,
             epoch: claim.epoch.0,
+            now_ms: ms(finish.at),
             state: "",
             hold: None,
             next_attempt_at_ms: None,
@@ -315,7 +317,13 @@ impl Change for FinishRuns {
         let all: Vec<&FinishRow> = rows.iter().flat_map(|row| &row.0).collect();
         sqlx::query(
             "UPDATE runs SET state = e.value ->> 'state', epoch = NULL, hold = e.value ->> 'hold',
-                    next_attempt_at_ms = e.value ->> 'next_attempt_at_ms',
+                    -- A pause that was lifted a moment ago has already woken its runs: this one must not sleep on.
+                    next_attempt_at_ms = iif(e.value ->> 'hold' = 'pause' AND NOT EXISTS (
+                            SELECT 1 FROM pauses z WHERE z.lifted_at_ms IS NULL AND (z.scope = 'all'
+                                OR (z.scope = 'account' AND z.name = runs.account)
+                                OR (z.scope = 'policy' AND z.name = (SELECT name FROM policies p
+                                                                     WHERE p.id = runs.policy_id)))),
+                        e.value ->> 'now_ms', e.value ->> 'next_attempt_at_ms'),
                     attempts = attempts + (e.value ->> 'counts'), reason = e.value ->> 'reason',
                     verdict = coalesce(e.value ->> 'verdict', verdict), error = nullif(e.value -> 'error', 'null'),
                     finished_at_ms = e.value ->> 'finished_at_ms'
