@@ -78,7 +78,7 @@ async fn live_a_while(life: &mut Life, cloud: &Running, random: &mut Random) {
         return;
     }
     let wanted = purchases(cloud) + 1 + random.below(6);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(3);
     while purchases(cloud) < wanted && Instant::now() < deadline {
         life.assert_alive();
         tokio::time::sleep(Duration::from_millis(1)).await;
