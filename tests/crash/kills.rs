@@ -17,9 +17,9 @@ use crate::service::{Life, Service, practice_cloud};
 
 const RENEW: &str = "redis:RenewInstance";
 const ACCOUNTS: [&str; 2] = ["first", "second"];
-const KILLS_DEFAULT: u32 = 10;
+const KILLS_DEFAULT: u32 = 8;
 /// Enough that purchases are still to be made at the last kill.
-const INSTANCES_PER_KILL: u32 = 4;
+const INSTANCES_PER_KILL: u32 = 6;
 /// The daemon after the last kill has this long for what is left.
 const SETTLING: Duration = Duration::from_secs(40);
 
@@ -78,7 +78,7 @@ async fn live_a_while(life: &mut Life, cloud: &Running, random: &mut Random) {
         return;
     }
     let wanted = purchases(cloud) + 1 + random.below(6);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(2);
     while purchases(cloud) < wanted && Instant::now() < deadline {
         life.assert_alive();
         tokio::time::sleep(Duration::from_millis(1)).await;
