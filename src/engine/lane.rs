@@ -102,8 +102,7 @@ impl Lane {
     /// One round: claims if there is room, then serves one run at the till.
     pub async fn step(&mut self) -> Result<Step, StoreError> {
         while let Some(ended) = self.sends.try_join_next() {
-            // A send that panicked left its order unrecorded: this part ends, and the service with it.
-            ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            pass_on_panic(ended);
         }
         if self.epoch != self.engine.epoch() {
             // Rescue has these runs now.
@@ -116,7 +115,7 @@ impl Lane {
             return Ok(if claimed > 0 { Step::Worked } else { Step::Idle });
         };
         if self.sends.len() >= SENDS_MAX {
-            self.sends.join_next().await;
+            self.sends.join_next().await.into_iter().for_each(pass_on_panic);
         }
         self.serve(claim).await?;
         Ok(Step::Worked)
@@ -356,6 +355,11 @@ impl Part for Lane {
         self.has_lost |= step.is_err();
         step
     }
+}
+
+/// A send that panicked left its order unrecorded: its lane ends, and the service with it.
+fn pass_on_panic(ended: Result<(), tokio::task::JoinError>) {
+    ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
 }
 
 fn duration(duration: std::time::Duration) -> jiff::SignedDuration {

@@ -60,6 +60,8 @@ pub enum Withheld {
     Stale,
     /// The policy was edited or the instance observed anew since the guard looked.
     Superseded,
+    /// A pause of ours has run out, and another order is its test.
+    TestUnderWay,
     Paused {
         until: Option<Timestamp>,
         note: String,

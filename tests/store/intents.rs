@@ -116,7 +116,7 @@ async fn a_held_account_lets_one_order_through_at_a_time_once_its_test_is_due() 
     stage.store.hold_account(&account, "balance", now + HOUR, "no money", now).await.unwrap();
     assert!(paused(stage.intend(&claims[0], now).await));
     let tested = stage.intend(&claims[0], now + HOUR).await.unwrap().row();
-    assert!(paused(stage.intend(&claims[1], now + HOUR).await));
+    assert_eq!(stage.intend(&claims[1], now + HOUR).await.unwrap_err(), Withheld::TestUnderWay);
     assert!(settle(&stage, tested, &claims[0], confirmed(), now + HOUR).await);
     assert!(stage.intend(&claims[1], now + HOUR).await.is_ok());
 }

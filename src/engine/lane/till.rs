@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::calls::{CallError, is_refused_key};
 use super::super::events::job_event;
-use super::{InHand, Lane, duration, seed};
+use super::{InHand, Lane, duration, pass_on_panic, seed};
 use crate::cloud::{Cloud, SignedPurchase};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
@@ -80,6 +80,17 @@ impl Lane {
     }
 
     /// Ends a claim by the verdict already reached: a second one, a moment later, may want another look.
+    /// The account's test decides for all: this run keeps its place in the hand until its answer is there.
+    async fn await_test(&mut self, claim: Claim) -> Result<(), StoreError> {
+        if self.sends.is_empty() {
+            // The test is another life's or was just settled: the next round asks again.
+            return self.engine.store.release(vec![claim]).await;
+        }
+        self.in_hand.push(InHand(claim));
+        self.sends.join_next().await.into_iter().for_each(pass_on_panic);
+        Ok(())
+    }
+
     async fn give_up(&mut self, claim: Claim, verdict: Verdict) -> Result<(), StoreError> {
         match self.end_by(claim, verdict) {
             Some(finished) => self.engine.store.finish(vec![finished]).await,
@@ -244,6 +255,7 @@ impl Lane {
         let outcome = match withheld {
             Withheld::Stale => return Ok(()),
             Withheld::Superseded => return self.engine.store.release(vec![claim]).await,
+            Withheld::TestUnderWay => return self.await_test(claim).await,
             Withheld::Paused { until, note } => {
                 let until = until.unwrap_or(longest).clamp(soonest, longest);
                 wait(until, format!("orders are paused: {note}"), Hold::Pause, None)

@@ -156,6 +156,10 @@ async fn why_withheld(row: &IntentRow, conn: &mut SqliteConnection) -> sqlx::Res
         let until = number(11).map(Timestamp::from_millisecond).and_then(Result::ok);
         let (kind, by): (String, String) = (tests.get(13), tests.get(14));
         let note = tests.get::<Option<String>, _>(12).map(|note| format!(": {note}")).unwrap_or_default();
+        let now = Timestamp::from_millisecond(row.now_ms).unwrap_or(Timestamp::MIN);
+        if kind != "person" && until.is_some_and(|until| until <= now) {
+            return Ok(Withheld::TestUnderWay);
+        }
         Ok(Withheld::Paused { until, note: format!("{kind} pause set by {by}{note}") })
     } else if number(5) >= number(6) {
         Ok(Withheld::OrdersPerDay { limit: u32::try_from(number(6).unwrap_or(0)).unwrap_or(u32::MAX) })
