@@ -160,7 +160,7 @@ CREATE UNIQUE INDEX runs_once ON runs (policy_id, instance_id, due_at_ms, origin
     WHERE origin IN ('schedule', 'catch_up');
 CREATE INDEX runs_claim ON runs (account, priority_ms, id) WHERE state = 'queued';
 CREATE INDEX runs_wake ON runs (next_attempt_at_ms) WHERE state = 'waiting' AND hold <> 'confirmation';
-CREATE INDEX runs_open ON runs (state, instance_id) WHERE finished_at_ms IS NULL;
+CREATE INDEX runs_unfinished ON runs (instance_id, policy_id, id) WHERE finished_at_ms IS NULL;
 CREATE INDEX runs_instance ON runs (instance_id, id);
 
 CREATE TRIGGER runs_never_leave_their_end BEFORE UPDATE OF state ON runs
@@ -206,7 +206,7 @@ CREATE TABLE orders (
     person_asked_ms   INTEGER,
     CONSTRAINT settled_has_time CHECK ((state IN ('confirmed', 'refused')) = (settled_at_ms IS NOT NULL)),
     CONSTRAINT refused_has_error CHECK (state <> 'refused' OR error IS NOT NULL),
-    CONSTRAINT renewal_has_months CHECK (action <> 'renew' OR months >= 1),
+    CONSTRAINT renewal_has_months CHECK (action <> 'renew' OR coalesce(months, 0) >= 1),
     CONSTRAINT open_is_looked_at CHECK (state NOT IN ('placed', 'unknown') OR next_look_at_ms IS NOT NULL)
 ) STRICT;
 CREATE UNIQUE INDEX orders_one_open ON orders (instance_id) WHERE state IN ('intended', 'placed', 'unknown');
@@ -334,7 +334,8 @@ SELECT p.account AS account, p.product AS product, p.region AS region, i.instanc
        i.auto_renew AS auto_renew, i.charge_type AS charge_type,
        (i.observed_at_ms IS NULL OR i.visible = 0
             OR coalesce(i.expires_at_ms < unixepoch('subsec') * 1000 + 3 * 86400000, i.charge_type = 'prepaid'))
-           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.state IN ('intended', 'placed'))
+           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id
+                           AND (o.state = 'intended' OR (o.state = 'placed' AND o.person_asked_ms IS NULL)))
            AS at_risk
 FROM policy_instances pi JOIN policies p ON p.id = pi.policy_id JOIN instances i ON i.id = pi.instance_id
 WHERE pi.removed_at_ms IS NULL AND p.retired_at_ms IS NULL;

@@ -37,6 +37,8 @@ pub enum DaemonError {
     Clockwork(#[from] tokio_cron_scheduler::JobSchedulerError),
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
+    #[error("a part of the service ended by itself ({0}): start again, what was under way is looked at then")]
+    PartEnded(String),
 }
 
 impl DaemonError {
@@ -71,8 +73,6 @@ impl Daemon {
         let (lock, store) = start::open(&config, policies.as_ref().err()).await?;
         let engine = start::engine(&config, environment, store, Arc::clone(&clock))?;
         engine.begin_epoch().await?;
-        // What came due under the old set is owed under the old set.
-        engine.fire_due().await?;
         match policies {
             Ok(loaded) => {
                 loaded.warnings.iter().for_each(log_warning);
@@ -115,6 +115,16 @@ impl Daemon {
         }
     }
 
+    /// Waits for a part that ends without being told to: only a defect does that. Going on without it would look
+    /// healthy while an account's orders stand still, so the service ends and its supervisor starts it anew.
+    async fn part_ended(&mut self) -> DaemonError {
+        match self.tasks.join_next().await {
+            Some(Err(error)) => DaemonError::PartEnded(error.to_string()),
+            Some(Ok(())) => DaemonError::PartEnded("it returned".to_owned()),
+            None => std::future::pending().await,
+        }
+    }
+
     /// Reads the policies again: a set with any mistake is refused as a whole and the old one stays.
     ///
     /// # Errors
@@ -123,7 +133,6 @@ impl Daemon {
         let loaded = config::load_policies(&self.config, self.clock.now());
         match loaded {
             Ok(loaded) => {
-                self.engine.fire_due().await?;
                 loaded.warnings.iter().for_each(log_warning);
                 apply(&self.engine, loaded.value, self.clock.as_ref(), "config.reloaded").await?;
             }
@@ -153,7 +162,7 @@ impl Daemon {
 /// `renewd run`: until SIGTERM or SIGINT; SIGHUP reloads.
 ///
 /// # Errors
-/// As [`Daemon::start`]; once it runs it ends well.
+/// As [`Daemon::start`]; once it runs it ends well, unless a part of it ends by itself.
 pub async fn run(
     config: Config,
     environment: &Environment,
@@ -163,23 +172,27 @@ pub async fn run(
     let (mut terminate, mut interrupt, mut hang_up) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
     let source = config.source.clone();
-    let daemon = Daemon::start(config, environment, clock).await?;
+    let mut daemon = Daemon::start(config, environment, clock).await?;
     announce_ready(&daemon, &source);
     let each_day = daemon.clockwork.each_day();
-    loop {
+    let ended = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
             _ = hang_up.recv() => reload(&daemon).await,
             () = each_day.notified() => remind_of_refusal(&daemon).await,
+            ended = daemon.part_ended() => break Some(ended),
         }
-    }
+    };
     tracing::info!(event = "service.stopping", "stopping: no new orders; requests under way are finished");
     notify(&[sd_notify::NotifyState::Stopping]);
     tokio::select! {
         () = daemon.stop() => {}
         _ = terminate.recv() => tracing::warn!(event = "service.stopping", "stopping at once: a second signal came"),
         _ = interrupt.recv() => tracing::warn!(event = "service.stopping", "stopping at once: a second signal came"),
+    }
+    if let Some(ended) = ended {
+        return Err(ended);
     }
     tracing::info!(event = "service.stopped", "stopped");
     Ok(())
@@ -234,11 +247,15 @@ async fn apply(
     event: &'static str,
 ) -> Result<(), DaemonError> {
     let digest = set.digest.clone();
-    let applied = engine.store.apply_policies(entries(set), &digest, clock.now()).await?;
+    let set = entries(set);
+    let applied = loop {
+        // What came due under the old set is owed under the old set.
+        engine.fire_due().await?;
+        if let Some(applied) = engine.store.apply_policies(set.clone(), &digest, clock.now()).await? {
+            break applied;
+        }
+    };
     engine.plan_schedules().await?;
-    for absence in applied.changes.iter().filter_map(|change| change.absence.as_ref()) {
-        engine.make_up_for(absence).await?;
-    }
     for change in &applied.changes {
         let (policy, kind) = (change.policy.as_str(), change.kind.as_str());
         let next = engine.store.next_firing(policy).await?.map(|at| at.to_string());

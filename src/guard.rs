@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
 use crate::domain::observation::{AutoRenew, Facts, InstanceState, Known, Presence};
-use crate::domain::policy::{Action, OnAutoRenew, RenewWhen, Terms};
+use crate::domain::policy::{Action, EVERY_FIRE_CATCH_UP, OnAutoRenew, RenewWhen, Terms};
 use crate::domain::product::{AccountName, InstanceId, Provider, Region};
 
 /// The till demands an observation at most this old.
@@ -17,6 +17,8 @@ pub const NOT_DUE_TRUST: SignedDuration = SignedDuration::from_hours(24);
 const NEXT_FIRING_MARGIN: SignedDuration = SignedDuration::from_hours(3 * 24);
 /// Looks in a row that did not show an instance before its run fails.
 const INVISIBLE_LOOKS: u32 = 3;
+/// Two looks at the same thing are at least this far apart.
+const SOONEST_LOOK: SignedDuration = SignedDuration::from_secs(1);
 /// Looks over the settling time before an expiry earlier than one seen before is believed.
 const LOWER_LOOKS: u32 = 3;
 /// The cloud's clock and ours may differ by this before orders are held.
@@ -127,6 +129,7 @@ fn decide(question: &Question<'_>, tests: &mut Vec<Test>) -> Result<(), Decision
     test("due", due_words(question, expires_at), due(question, expires_at))?;
     test("state", facts.state.as_str().to_owned(), orderable(question, facts, expires_at))?;
     test("auto-renew", facts.auto_renew.as_str().to_owned(), auto_renew(question, facts, expires_at))?;
+    test("firing", question.due_at.to_string(), not_too_old(question))?;
     test("last order", last_order_words(question), not_just_ordered(question))?;
     test("clock", format!("{} off the cloud's", words(question.skew.abs())), clock(question))?;
     test("price", price_words(question), price(question))
@@ -154,8 +157,15 @@ fn not_visible(question: &Question<'_>) -> Decision {
             failure,
         }
     } else {
-        Decision::Wait { until: question.now + question.look_again, reason, failure: None }
+        look_again(question, reason, None)
     }
+}
+
+/// Waits for something to pass, and then looks: what one observation said is never asked of it twice.
+fn look_again(question: &Question<'_>, reason: String, failure: Option<Failure>) -> Decision {
+    let observed_at = question.known.observation.as_ref().map_or(Timestamp::MIN, |seen| seen.observed_at);
+    let until = observed_at.saturating_add(question.look_again.max(SOONEST_LOOK)).unwrap_or(question.now);
+    if until <= question.now { Decision::Observe } else { Decision::Wait { until, reason, failure } }
 }
 
 fn prepaid(facts: &Facts) -> Result<(), Decision> {
@@ -173,7 +183,7 @@ fn prepaid(facts: &Facts) -> Result<(), Decision> {
 fn no_expiry(question: &Question<'_>) -> Decision {
     let reason = "the cloud shows no readable expiry, so nobody can say whether it is due".to_owned();
     let failure = Failure::ours(Class::Unavailable, "NoExpiry", &reason);
-    Decision::Wait { until: question.now + question.look_again, reason, failure: Some(failure) }
+    look_again(question, reason, Some(failure))
 }
 
 /// An expiry earlier than one seen before may be a stale read: ordering on it could pay twice.
@@ -247,11 +257,10 @@ fn orderable(question: &Question<'_>, facts: &Facts, expires_at: Timestamp) -> R
                 "it is isolated although its term runs until {expires_at}: somebody returned it; never ordered"
             ),
         ),
-        InstanceState::Busy => Err(Decision::Wait {
-            until: question.now + question.look_again,
-            reason: "the cloud is at work on the instance: looking again".to_owned(),
-            failure: None,
-        }),
+        InstanceState::Busy => {
+            let reason = "the cloud is at work on the instance: looking again".to_owned();
+            Err(look_again(question, reason, None))
+        }
         InstanceState::Isolated | InstanceState::Running | InstanceState::Other(_) => Ok(()),
     }
 }
@@ -285,6 +294,16 @@ fn auto_renew(question: &Question<'_>, facts: &Facts, expires_at: Timestamp) -> 
     );
     let failure = Failure::ours(Class::Blocked, "AutoRenewNear", &reason);
     Err(Decision::Wait { until: question.now + question.look_again * 4, reason, failure: Some(failure) })
+}
+
+/// `every_fire` has no expiry to tell whether it is still wanted: a firing held up for more than a day is over.
+fn not_too_old(question: &Question<'_>) -> Result<(), Decision> {
+    let age = question.now.duration_since(question.due_at);
+    if !question.terms.action.is_every_fire() || age <= EVERY_FIRE_CATCH_UP {
+        return Ok(());
+    }
+    let reason = format!("its firing is {} old, and every_fire makes up for a day at most", words(age));
+    Err(Decision::Skip { reason })
 }
 
 fn last_order_words(question: &Question<'_>) -> String {

@@ -16,6 +16,10 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
+mod missed;
+
+pub use missed::{COUNTED_MAX, Missed};
+
 /// A parsed (expression, zone). It holds about 5 KB: parse when due, keep none.
 #[derive(Clone)]
 pub struct Schedule {

@@ -135,7 +135,7 @@ fn moved(question: &Question<'_>, looks: &[(Duration, Evidence)], expiry: Timest
     };
     let list = looks.last().map(|(_, evidence)| &evidence.list);
     match list {
-        Some(ListSeen::Ours(order)) => confirmed(Some(order.order_id.clone()), order.amount),
+        Some(ListSeen::Ours(order)) => moved_with(order, expiry),
         _ if question.state == OrderState::Placed => confirmed(question.order_id.cloned(), None),
         Some(ListSeen::Forbidden { .. }) => confirmed(None, None),
         Some(ListSeen::Nothing) if agreed_nothing(question, looks) => Verdict::RenewedElsewhere { expiry },
@@ -148,6 +148,28 @@ fn moved(question: &Question<'_>, looks: &[(Duration, Evidence)], expiry: Timest
     }
 }
 
+/// The term moved and the list shows our order: its standing says whether it was ours that moved it.
+fn moved_with(order: &ListedOrder, expiry: Timestamp) -> Verdict {
+    let id = &order.order_id;
+    match order.standing {
+        Standing::Standing => Verdict::Confirmed {
+            order_id: Some(id.clone()),
+            expiry_after: Some(expiry),
+            amount: order.amount,
+        },
+        Standing::Void => Verdict::RenewedElsewhere { expiry },
+        Standing::Unpaid | Standing::Undelivered => Verdict::AskPerson {
+            why: format!(
+                "the expiry moved to {expiry} without order {id}, which is {}: settle it in the console",
+                if order.standing == Standing::Unpaid { "unpaid" } else { "paid and not delivered" }
+            ),
+        },
+        Standing::Unclear => {
+            Verdict::KeepWatching { why: format!("order {id} is in a status this version does not know") }
+        }
+    }
+}
+
 fn unmoved(question: &Question<'_>, looks: &[(Duration, Evidence)], latest: &Evidence) -> Verdict {
     match &latest.list {
         ListSeen::Ours(order) => listed(question, order),
@@ -155,6 +177,10 @@ fn unmoved(question: &Question<'_>, looks: &[(Duration, Evidence)], latest: &Evi
             if agreed_nothing(question, looks) {
                 let why = "the expiry has not moved and the order list shows no order, over the whole settling time";
                 Verdict::NotOrdered { why: why.to_owned() }
+            } else if question.age > settle_signed(question) * 2 {
+                let why =
+                    "the order list shows no order, but the looks at the instance do not agree long enough";
+                Verdict::AskPerson { why: why.to_owned() }
             } else {
                 Verdict::KeepWatching { why: "no sign of an order yet: more looks are needed".to_owned() }
             }

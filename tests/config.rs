@@ -282,6 +282,7 @@ fn a_mistake_is_shown_with_its_place_its_line_and_what_would_be_right() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn mistakes_of_a_policy_say_what_would_be_right() {
     let redis_months = "redis is sold for 1 to 12, 24 or 36 months";
     for (old, new, place, message, help) in [
@@ -560,6 +561,7 @@ fn mistakes_of_the_main_file_say_what_would_be_right() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn mistakes_of_an_account_say_what_would_be_right() {
     let reference_help = "write \"credential:NAME\", \"env:NAME\" or \"file:PATH\" and keep the secret out of this \
         file; one that stood here should be replaced at the cloud";
@@ -946,6 +948,11 @@ fn the_shipped_examples_are_valid_and_without_warnings() {
     let loaded = config::load_all(&shipped().join("renewd.toml"), &Environment::of_pairs([]), now()).unwrap();
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.value.1.policies.len(), 1);
+
+    let practice = shipped().join("practice/renewd.toml");
+    let (config, set) = config::load_all(&practice, &Environment::of_pairs([]), now()).unwrap().value;
+    assert!(config.accounts.values().all(|account| account.endpoint.is_some()), "practice costs no money");
+    assert_eq!(set.policies.len(), 1);
 }
 
 /// Takes the comment signs off what is a line of configuration, and leaves prose alone.

@@ -37,16 +37,11 @@ struct Checked<'a> {
 }
 
 pub(super) fn check(path: &Path, args: &CheckArgs) -> Outcome {
-    let now = Timestamp::now();
+    let now = super::now();
     let loaded = match config::load_all(path, &Environment::of_process(), now) {
         Ok(loaded) => loaded,
         Err(refusal) => {
             eprintln!("{}", refusal.render(output::colour_on_stderr()));
-            let mistakes = refusal.mistakes().count();
-            eprintln!(
-                "renewd: {mistakes} mistake{}: nothing was changed",
-                if mistakes == 1 { "" } else { "s" }
-            );
             return Ok(ExitCode::from(EXIT_REFUSED));
         }
     };

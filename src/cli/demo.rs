@@ -11,8 +11,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::{EXIT_FAILED, Failure, Outcome, output};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Environment};
@@ -59,7 +57,7 @@ async fn follow(store: &Store, clock: &dyn Clock) -> Result<bool, Failure> {
     let deadline = clock.monotonic() + LONGEST;
     while clock.monotonic() < deadline {
         let (runs, orders) = (store.runs(&Filter::default()).await?, store.orders(&Filter::default()).await?);
-        for line in progress.news(&runs, &orders, Timestamp::now()) {
+        for line in progress.news(&runs, &orders, clock.now()) {
             output::print(&line)?;
         }
         if runs.len() >= scene::RUNS && runs.iter().all(has_ended) {

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
+use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Environment};
 use crate::store::{Filter, Store};
 use time_argument::parse_time;
@@ -152,6 +153,11 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Sandbox(args) => sandbox::sandbox(args).await,
         Command::Demo => demo::demo().await,
     }
+}
+
+/// For commands that need the time once.
+fn now() -> Timestamp {
+    SystemClock::new().now()
 }
 
 fn failed(error: &Failure) -> ExitCode {

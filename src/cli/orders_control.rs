@@ -52,7 +52,7 @@ pub(super) struct ResolveArgs {
     #[arg(long)]
     not_paid: bool,
     /// Although the expiry has moved since.
-    #[arg(long, requires = "not_paid")]
+    #[arg(long, conflicts_with = "paid")]
     force: bool,
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn pause(config: &Path, args: &PauseArgs) -> Outcome {
         Ok((_, store)) => store,
         Err(code) => return Ok(code),
     };
-    let now = Timestamp::now();
+    let now = super::now();
     if args.until.is_some_and(|until| until <= now) {
         return Err("the time given to --until is already past: nothing was paused".into());
     }
@@ -77,7 +77,7 @@ pub(super) async fn resume(config: &Path, args: &ResumeArgs) -> Outcome {
         Err(code) => return Ok(code),
     };
     let scope = scope(&args.scope, &store).await?;
-    let lifted = store.resume(&scope, &person(), Timestamp::now()).await?;
+    let lifted = store.resume(&scope, &person(), super::now()).await?;
     match lifted {
         0 => output::print(&format!("nothing to resume: {scope} was not paused")),
         count => output::print(&format!(
@@ -92,7 +92,7 @@ pub(super) async fn resolve(config: &Path, args: &ResolveArgs) -> Outcome {
         Ok((_, store)) => store,
         Err(code) => return Ok(code),
     };
-    let (row, person, now) = (OrderRow(args.row), person(), Timestamp::now());
+    let (row, person, now) = (OrderRow(args.row), person(), super::now());
     match &args.paid {
         Some(id) => {
             let order_id = (!id.is_empty()).then(|| OrderId(id.clone()));

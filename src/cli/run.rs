@@ -39,7 +39,7 @@ pub(super) async fn run(config: &Path) -> Outcome {
     match daemon::run(config, &environment, Arc::new(SystemClock::new())).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
-            tracing::error!(event = "service.stopped", "renewd did not start: {error}");
+            tracing::error!(event = "service.stopped", "renewd does not run: {error}");
             Ok(ExitCode::from(if error.is_configuration() { EXIT_REFUSED } else { EXIT_FAILED }))
         }
     }

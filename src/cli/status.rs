@@ -58,7 +58,7 @@ pub(super) async fn status(config: &Path, json: bool) -> Outcome {
         policies: set_status(&config, store.set_in_force().await?),
         runs: row.runs.into_iter().collect(),
         unknown_orders: row.unknown_orders,
-        paused: store.pauses(Timestamp::now()).await?,
+        paused: store.pauses(super::now()).await?,
         at_risk: store.instances_at_risk().await?,
         next_firings: row.next_firings,
     };

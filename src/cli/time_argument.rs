@@ -5,12 +5,16 @@ use jiff::{SignedDuration, Timestamp, Zoned, civil};
 
 /// RFC 3339, a date (its first moment here), a date and time of this machine's zone, or a span from now.
 pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
-    parse_at(text, &Zoned::now(), -1)
+    parse_at(text, &here(), -1)
 }
 
 /// The same, where a bare span means the future.
 pub(super) fn parse_future_time(text: &str) -> Result<Timestamp, String> {
-    parse_at(text, &Zoned::now(), 1)
+    parse_at(text, &here(), 1)
+}
+
+fn here() -> Zoned {
+    super::now().to_zoned(TimeZone::system())
 }
 
 fn parse_at(text: &str, now: &Zoned, direction: i32) -> Result<Timestamp, String> {

@@ -77,6 +77,11 @@ impl Api {
     pub const fn new(name: &'static str, documented_per_second: u32) -> Api {
         Api { name, documented_per_second }
     }
+
+    /// Whether its quota is counted by region. Billing has none.
+    pub fn is_regional(self) -> bool {
+        !self.name.starts_with("billing:")
+    }
 }
 
 impl SignedPurchase {

@@ -13,6 +13,7 @@ use crate::cloud::{Cloud, Credentials, Endpoint};
 use crate::config::{self, Config, CredentialSource, Environment, Refusal, secrets};
 use crate::domain::policy::Policy;
 use crate::domain::product::AccountName;
+use crate::domain::secret::Secret;
 use crate::engine::{Account, Engine, Limits, Settings};
 use crate::retry::Pace;
 use crate::store::{DaemonLock, Filter, Store};
@@ -69,7 +70,18 @@ fn account(
     clock: &Arc<dyn Clock>,
 ) -> Result<Account, DaemonError> {
     let failed = |reason: String| DaemonError::Account { account: name.to_string(), reason };
-    let credentials = read_credentials(&account.credentials, environment).map_err(failed)?;
+    // One account whose secret cannot be read must not keep the others from being renewed: it is refused by
+    // its cloud, held, and its secrets are read again at each test.
+    let credentials = read_credentials(&account.credentials, environment).unwrap_or_else(|reason| {
+        tracing::error!(
+            event = "account.paused",
+            account = %name,
+            class = "credential",
+            "the secrets of account {name} cannot be read: {reason}; nothing is ordered for it until they can"
+        );
+        let none = || Secret::new("");
+        Credentials { key_id: none(), secret_key: none(), token: None }
+    });
     let endpoint = account.endpoint.as_ref().map(|endpoint| Endpoint::parse(endpoint.as_str())).transpose();
     let endpoint = endpoint.map_err(|error| failed(error.to_string()))?;
     let zone = account.bare_time_zone.to_time_zone();
@@ -106,6 +118,17 @@ pub(super) async fn check_accounts(engine: &Engine, config: &Config) -> Result<(
                 "policy {} is in force and its account {} is not in {}: nothing is ordered for it",
                 policy.policy,
                 policy.account,
+                config.source.display()
+            );
+        }
+    }
+    for account in engine.store.accounts_with_open_orders().await? {
+        if !config.accounts.keys().any(|name| name.as_str() == account) {
+            tracing::error!(
+                event = "config.refused",
+                account,
+                "orders of account {account} are still open and it is not in {}: put it back so that they are \
+                 followed to their end, or settle them with `renewd resolve`",
                 config.source.display()
             );
         }

@@ -1,5 +1,6 @@
 //! Policies: what an operator wants done to which instances, and when.
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::money::Fen;
@@ -56,6 +57,9 @@ pub enum RenewWhen {
     /// No expiry test: each firing orders once.
     EveryFire,
 }
+
+/// `every_fire` policies make up for missed firings this far back.
+pub const EVERY_FIRE_CATCH_UP: SignedDuration = SignedDuration::from_hours(24);
 
 /// Absolute targets; a dimension that is not named stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
 use super::{Account, Engine};
-use crate::cloud::{Api, Call, Cloud, Report};
+use crate::cloud::{self, Api, Call, Cause, Cloud, Report};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
 use crate::domain::observation::Known;
@@ -14,6 +14,7 @@ use crate::domain::order::{ListedOrder, OrderRow, Purchase};
 use crate::domain::product::{Identity, InstanceId, Product, Region};
 use crate::guard::SKEW_MAX;
 use crate::limiter::{Key, Permit};
+use crate::retry;
 use crate::store::{Attempt, Sighting, StoreError};
 
 /// The cloud's own clock has whole seconds; less than this is no news.
@@ -39,7 +40,9 @@ pub(super) struct About<'a> {
 
 impl Engine {
     pub(super) fn key(&self, account: &Account, api: Api, region: &Region) -> Key {
-        Key { key_id: account.cloud.key_id(), api: api.name, region: region.as_str().to_owned() }
+        // Billing has no regions: its quota is the account's.
+        let region = if api.is_regional() { region.as_str().to_owned() } else { String::new() };
+        Key { key_id: account.cloud.key_id(), api: api.name, region }
     }
 
     pub(super) async fn permit(&self, account: &Account, api: Api, region: &Region) -> Permit {
@@ -116,7 +119,38 @@ impl Engine {
         }
         let attempt = attempt(account, about, at, &call.report, call.result.as_ref().err());
         self.store.record_attempts(vec![attempt]).await?;
+        self.note_credential(account, call.result.as_ref().err()).await?;
         Ok(call.result?)
+    }
+
+    /// A refused key holds the account and has its secrets read again; a call that goes through frees it.
+    async fn note_credential(&self, account: &Account, failure: Option<&Failure>) -> Result<(), StoreError> {
+        match failure {
+            Some(failure) if is_refused_key(account, failure) => {
+                account.is_refused.store(true, Ordering::SeqCst);
+                self.hold_account(account, "credential", self.next_test(), failure).await
+            }
+            None if account.is_refused.swap(false, Ordering::SeqCst) => {
+                if self.store.release_account(&account.name, Some("credential"), self.now()).await? > 0 {
+                    tracing::info!(
+                        event = "account.resumed", account = %account.name,
+                        "account {} is resumed: its key is accepted", account.name
+                    );
+                }
+                account.wake.notify_one();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// When a held account is tried again.
+    pub(super) fn next_test(&self) -> Timestamp {
+        let now = self.now();
+        match retry::after(Class::Credential, None, 0, self.settings.pace, 0, now) {
+            retry::Next::HoldAccount { at, .. } => at,
+            _ => now,
+        }
     }
 
     /// Compares the cloud's `Date` with our clock, and says so when orders start or stop being held for it.
@@ -150,6 +184,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// A refused key is the whole account's; a missing right comes in the same family of codes and is not.
+pub(super) fn is_refused_key(account: &Account, failure: &Failure) -> bool {
+    let is_right = cloud::cause(account.provider, &failure.code) == Some(Cause::Rights);
+    failure.class == Class::Credential && !is_right
 }
 
 pub(super) fn attempt(

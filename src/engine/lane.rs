@@ -8,6 +8,7 @@
 //! Invariant: the till serves one run at a time, so an account has at most one intent that is not yet being
 //! sent. Invariant: no intent waits for a permit.
 
+mod next_firings;
 mod record;
 mod till;
 
@@ -19,7 +20,7 @@ use jiff::Timestamp;
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
-use super::calls::CallError;
+use super::calls::{CallError, is_refused_key};
 use super::events::job_event;
 use super::{Account, Engine, Part, Step, repeat};
 use crate::domain::failure::{Class, Failure};
@@ -27,8 +28,8 @@ use crate::domain::product::{InstanceId, Product, Region};
 use crate::domain::run::{Epoch, Hold, Outcome};
 use crate::guard::{self, Decision, Price, Verdict};
 use crate::retry;
-use crate::schedule::Schedule;
-use crate::store::{Claim, Finish, Job, PauseScope, StoreError};
+use crate::store::{Claim, Elder, Finish, Job, PauseScope, StoreError};
+use next_firings::NextFirings;
 
 /// Runs claimed at once. A claim without an intent goes back to the queue after a crash, unharmed.
 const CLAIM_BATCH: u32 = 1000;
@@ -43,6 +44,9 @@ pub struct Lane {
     epoch: Epoch,
     in_hand: BinaryHeap<InHand>,
     sends: JoinSet<()>,
+    /// A failure of the database may have left claimed runs in nobody's hand.
+    has_lost: bool,
+    next_firings: NextFirings,
 }
 
 /// A due run, ordered so that the heap gives the soonest expiry first.
@@ -77,7 +81,15 @@ impl Ord for InHand {
 impl Lane {
     pub fn new(engine: Arc<Engine>, account: Arc<Account>) -> Lane {
         let epoch = engine.epoch();
-        Lane { engine, account, epoch, in_hand: BinaryHeap::new(), sends: JoinSet::new() }
+        Lane {
+            engine,
+            account,
+            epoch,
+            in_hand: BinaryHeap::new(),
+            sends: JoinSet::new(),
+            has_lost: false,
+            next_firings: NextFirings::default(),
+        }
     }
 
     /// Until told to stop; then gives back what is in hand and waits for what is being sent.
@@ -89,21 +101,33 @@ impl Lane {
 
     /// One round: claims if there is room, then serves one run at the till.
     pub async fn step(&mut self) -> Result<Step, StoreError> {
-        while self.sends.try_join_next().is_some() {}
+        while let Some(ended) = self.sends.try_join_next() {
+            pass_on_panic(ended);
+        }
         if self.epoch != self.engine.epoch() {
             // Rescue has these runs now.
             self.in_hand.clear();
             self.epoch = self.engine.epoch();
         }
+        self.find_lost().await?;
         let claimed = if self.in_hand.len() < CLAIM_BELOW { self.claim().await? } else { 0 };
         let Some(InHand(claim)) = self.in_hand.pop() else {
             return Ok(if claimed > 0 { Step::Worked } else { Step::Idle });
         };
         if self.sends.len() >= SENDS_MAX {
-            self.sends.join_next().await;
+            self.sends.join_next().await.into_iter().for_each(pass_on_panic);
         }
         self.serve(claim).await?;
         Ok(Step::Worked)
+    }
+
+    async fn find_lost(&mut self) -> Result<(), StoreError> {
+        if self.has_lost {
+            let in_hand = self.in_hand.iter().map(|InHand(claim)| claim.job.run).collect();
+            self.engine.store.requeue_lost(&self.account.name, self.epoch, in_hand).await?;
+            self.has_lost = false;
+        }
+        Ok(())
     }
 
     /// Waits for all that is being sent to be recorded.
@@ -135,6 +159,13 @@ impl Lane {
         let mut finished = Vec::new();
         let mut to_observe: BTreeMap<(Product, Region), Vec<Claim>> = BTreeMap::new();
         for claim in claims {
+            if let Some(elder) = claim.job.elder.filter(|_| !claim.job.terms.action.is_every_fire()) {
+                if elder.attempts < self.engine.settings.pace.max_attempts {
+                    finished.push(self.yield_to(claim, elder));
+                    continue;
+                }
+                self.engine.store.take_over(elder.run, claim.job.run, self.engine.now()).await?;
+            }
             match self.judge(&claim, Price::NotAsked).decision {
                 Decision::Observe => {
                     let place = (claim.job.product, claim.job.region.clone());
@@ -143,17 +174,32 @@ impl Lane {
                 _ => self.sort(claim, &paused, &mut finished),
             }
         }
+        if let Some((until, reason)) = self.engine.key_refused(&self.account).await? {
+            for claim in std::mem::take(&mut to_observe).into_values().flatten() {
+                let (reason, hold) = (reason.clone(), Hold::Pause);
+                let outcome = Outcome::Wait { until, reason, hold, failure: None, counts: false };
+                finished.push((claim, Finish { outcome, verdict: None, at: self.engine.now() }));
+            }
+        }
         for ((product, region), mut claims) in to_observe {
             match self.observe(product, &region, &mut claims).await {
                 Ok(()) => claims.into_iter().for_each(|claim| self.sort(claim, &paused, &mut finished)),
                 Err(CallError::Cloud(failure)) => {
-                    let note = self.hold_if_refused(&failure).await?;
+                    let note = is_refused_key(&self.account, &failure).then(|| self.engine.next_test());
                     finished.extend(claims.into_iter().map(|claim| self.unseen(claim, &failure, note)));
                 }
                 Err(CallError::Store(error)) => return Err(error),
             }
         }
         self.engine.store.finish(finished).await
+    }
+
+    /// An earlier firing's run is still at it, with its own backoff: this one would only rush it.
+    fn yield_to(&self, claim: Claim, elder: Elder) -> (Claim, Finish) {
+        let reason = format!("run {} of an earlier firing is still under way", elder.run);
+        job_event!(info, "run.skipped", claim.job, { due_at = %claim.job.due_at, },
+            "{} is skipped: {reason}", claim.job.instance);
+        (claim, Finish { outcome: Outcome::Skipped { reason }, verdict: None, at: self.engine.now() })
     }
 
     /// By its verdict: into the hand, or to its end.
@@ -200,9 +246,7 @@ impl Lane {
     fn judge(&self, claim: &Claim, price: Price) -> Verdict {
         let Job { terms, instance, region, due_at, foreign_order_at, schedule, .. } = &claim.job;
         let now = self.engine.now();
-        let next_firing = Schedule::parse(&schedule.expression, &schedule.zone)
-            .ok()
-            .and_then(|schedule| schedule.next_after(now.max(*due_at)));
+        let next_firing = self.next_firings.after(schedule, now.max(*due_at));
         let needs_price = terms.max_price.is_some() || self.account.needs_price();
         guard::judge(&guard::Question {
             account: &self.account.name,
@@ -251,7 +295,9 @@ impl Lane {
     }
 
     fn log_wait(&self, claim: &Claim, reason: &str, until: Timestamp, failure: Option<&Failure>) {
-        match failure {
+        // Somebody must act, and is told so once; what repeats is not news.
+        let is_news = |failure: &&Failure| claim.job.last_code.as_deref() != Some(&failure.code);
+        match failure.filter(is_news) {
             Some(failure) => job_event!(error, "run.waiting", claim.job,
                 { class = %failure.class, code = failure.code, next_attempt_at = %until, },
                 "{} waits until {until}: {reason}", claim.job.instance),
@@ -305,8 +351,15 @@ impl Part for Lane {
     const NAME: &'static str = "a lane";
 
     async fn step(&mut self) -> Result<Step, StoreError> {
-        Lane::step(self).await
+        let step = Lane::step(self).await;
+        self.has_lost |= step.is_err();
+        step
     }
+}
+
+/// A send that panicked left its order unrecorded: its lane ends, and the service with it.
+fn pass_on_panic(ended: Result<(), tokio::task::JoinError>) {
+    ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
 }
 
 fn duration(duration: std::time::Duration) -> jiff::SignedDuration {

@@ -75,6 +75,8 @@ pub struct Account {
     pub reread: Box<dyn Fn() -> Result<Credentials, String> + Send + Sync>,
     skew_ms: AtomicI64,
     is_held: AtomicBool,
+    /// Its key was refused by the last call that told.
+    is_refused: AtomicBool,
     /// Whether its order list may be read, as far as the last call told.
     may_list: AtomicBool,
     wake: Notify,
@@ -99,8 +101,6 @@ pub enum Step {
 const SHARE_OF_LIMIT: f64 = 0.9;
 /// After a failure of the database, before the same is tried again.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
-/// A loop with nothing to do looks again this often, should a wake-up be lost.
-const IDLE_LOOK: Duration = Duration::from_secs(5);
 
 impl Account {
     pub fn new(
@@ -120,6 +120,7 @@ impl Account {
             reread,
             skew_ms: AtomicI64::new(0),
             is_held: AtomicBool::new(true),
+            is_refused: AtomicBool::new(false),
             may_list: AtomicBool::new(true),
             wake: Notify::new(),
         }
@@ -200,6 +201,8 @@ impl Engine {
 trait Part {
     /// Who it is, in the log.
     const NAME: &'static str;
+    /// With nothing to do it looks again this often, should a wake-up be lost.
+    const IDLE_LOOK: Duration = Duration::from_secs(5);
 
     /// One round.
     fn step(&mut self) -> impl Future<Output = Result<Step, StoreError>> + Send;
@@ -210,7 +213,7 @@ async fn repeat<P: Part + Send>(part: &mut P, mut stop: channel::Receiver<bool>,
     while !*stop.borrow() {
         let pause = match part.step().await {
             Ok(Step::Worked) => continue,
-            Ok(Step::Idle) => IDLE_LOOK,
+            Ok(Step::Idle) => P::IDLE_LOOK,
             Err(error) => {
                 tracing::error!(
                     event = "database.failed", %error,

@@ -6,11 +6,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Engine;
-use super::ticker::EVERY_FIRE_CATCH_UP;
 use crate::clock::Clock;
-use crate::domain::run::Origin;
 use crate::schedule::Schedule;
-use crate::store::{Absence, Firing, FiringRow, Rescued, StoreError};
+use crate::store::{Firing, OrderRecord, Rescued, StoreError};
 
 /// A wall clock that parts from the monotonic one by more acts like a restart.
 const LEAP: SignedDuration = SignedDuration::from_secs(60);
@@ -23,13 +21,9 @@ impl Engine {
         self.epoch.store(rescued.epoch.0, Ordering::SeqCst);
         self.began_ms.store(now.as_millisecond(), Ordering::SeqCst);
         for row in &rescued.orders_unknown {
-            tracing::warn!(
-                event = "order.unknown",
-                order_row = row.0,
-                class = "unknown",
-                code = "Interrupted",
-                "order row {row} was recorded and its answer never came: looking for what became of it"
-            );
+            if let Some(order) = self.store.order(*row).await? {
+                log_interrupted(&order);
+            }
         }
         self.pull_back_watermarks(now).await?;
         self.wake_all();
@@ -64,29 +58,6 @@ impl Engine {
         self.store.fire(firings).await
     }
 
-    /// Catches up on what fired while a policy was out of the files and others kept its schedule going.
-    pub async fn make_up_for(&self, absence: &Absence) -> Result<(), StoreError> {
-        let Absence { schedule, after, through, .. } = absence;
-        let Ok(parsed) = Schedule::parse(&schedule.expression, &schedule.zone) else { return Ok(()) };
-        let since = if absence.is_every_fire { (*through - EVERY_FIRE_CATCH_UP).max(*after) } else { *after };
-        let (mut count, mut last) = (0_u32, None);
-        for instant in parsed.due_between(since, *through) {
-            count = count.saturating_add(1);
-            last = Some(instant);
-        }
-        let Some(due_at) = last else { return Ok(()) };
-        let row = FiringRow {
-            origin: Origin::CatchUp,
-            due_at,
-            missed_count: count,
-            every_fire: None,
-            active_after: None,
-            active_through: *after,
-            policy_id: Some(absence.policy_id),
-        };
-        self.store.add_firing(absence.schedule_id, row).await
-    }
-
     /// Gives schedules that live policies use, and that have no next instant, their next one.
     pub async fn plan_schedules(&self) -> Result<(), StoreError> {
         let unplanned = self.store.schedules_unplanned().await?;
@@ -99,6 +70,27 @@ impl Engine {
         });
         self.store.fire(firings.collect()).await
     }
+}
+
+fn log_interrupted(order: &OrderRecord) {
+    let OrderRecord {
+        id, run_id, policy, policy_revision, account, provider, product, region, instance, ..
+    } = order;
+    tracing::warn!(
+        event = "order.unknown",
+        policy,
+        revision = policy_revision,
+        account,
+        provider,
+        product,
+        region,
+        instance,
+        run = run_id,
+        order_row = id,
+        class = "unknown",
+        code = "Interrupted",
+        "the order for {instance} was recorded and its answer never came: looking for what became of it"
+    );
 }
 
 pub(super) fn next_due(expression: &str, zone: &str, after: Timestamp) -> Option<Timestamp> {

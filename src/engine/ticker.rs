@@ -11,16 +11,15 @@ use tokio::sync::{Notify, watch as channel};
 
 use super::rescue::{Leap, next_due};
 use super::{Engine, Part, Step, repeat};
+use crate::domain::policy::EVERY_FIRE_CATCH_UP;
 use crate::domain::run::Origin;
-use crate::schedule::Schedule;
+use crate::schedule::{self, Schedule};
 use crate::store::{DueSchedule, Fired, Firing, FiringRow, StoreError};
 
 /// How far ahead an instant is waited for exactly.
 const AHEAD: SignedDuration = SignedDuration::from_secs(2);
 /// In one life an instant this late still fires for itself; older ones fold into one catch-up run.
 const LATE: SignedDuration = SignedDuration::from_secs(60);
-/// `every_fire` policies catch up this far back.
-pub(super) const EVERY_FIRE_CATCH_UP: SignedDuration = SignedDuration::from_hours(24);
 /// More policies than this in one firing are logged as a sum.
 const LOGGED_POLICIES: usize = 100;
 
@@ -121,92 +120,89 @@ fn plan(due: &DueSchedule, began: Timestamp, now: Timestamp) -> (Firing, Option<
     let Ok(schedule) = Schedule::parse(&due.text.expression, &due.text.zone) else {
         return (firing(Vec::new(), next_due(&due.text.expression, &due.text.zone, now)), None);
     };
-    let mut owed = Owed::new(due, now);
-    for instant in schedule.due_between(due.watermark, now) {
-        owed.add(instant, instant > began && now.duration_since(instant) <= LATE);
-    }
-    let missed = due.has_every_fire.then(|| owed.not_made_up(&due.text.expression)).flatten();
-    (firing(owed.rows(due.has_every_fire), schedule.next_after(now)), missed)
+    let cutoff = began.max(now - LATE - SignedDuration::from_millis(1)).min(now).max(due.watermark);
+    let owed = groups(due).map(|group| Owed::of(group, due.watermark, cutoff, now, &schedule));
+    let owed: Vec<Owed> = owed.collect();
+    let mut rows: Vec<FiringRow> = owed.iter().flat_map(|owed| owed.rows(due.has_every_fire)).collect();
+    rows.extend(schedule.due_between(cutoff, now).map(on_time));
+    let missed = owed.iter().map(Owed::not_made_up).max().filter(|count| *count > 0 && due.has_every_fire);
+    let missed = missed.map(|count| Missed {
+        expression: due.text.expression.clone(),
+        count,
+        through: now - EVERY_FIRE_CATCH_UP,
+    });
+    (firing(rows, schedule.next_after(now)), missed)
 }
 
-struct Owed {
-    on_time: Vec<Timestamp>,
-    last_missed: Option<Timestamp>,
-    recent_since: Timestamp,
-    /// Policies of one `active_since`, or those active since before the watermark.
-    groups: Vec<Group>,
-}
-
+/// Policies of one `active_since`, or those active since before the watermark.
+#[derive(Clone, Copy)]
 struct Group {
     active_after: Option<Timestamp>,
     active_through: Timestamp,
-    missed: u32,
-    recent: u32,
+}
+
+fn groups(due: &DueSchedule) -> impl Iterator<Item = Group> {
+    let old = Group { active_after: None, active_through: due.watermark };
+    let joined = due
+        .joined_at
+        .iter()
+        .map(|at| Group { active_after: Some(*at - SignedDuration::from_millis(1)), active_through: *at });
+    std::iter::once(old).chain(joined)
+}
+
+/// What a group missed, whole and of the last day.
+struct Owed {
+    group: Group,
+    whole: Option<schedule::Missed>,
+    recent: Option<schedule::Missed>,
 }
 
 impl Owed {
-    fn new(due: &DueSchedule, now: Timestamp) -> Owed {
-        let group =
-            |active_after, active_through| Group { active_after, active_through, missed: 0, recent: 0 };
-        let just_before = |at: &Timestamp| *at - SignedDuration::from_millis(1);
-        let joined = due.joined_at.iter().map(|at| group(Some(just_before(at)), *at));
-        let groups = std::iter::once(group(None, due.watermark)).chain(joined).collect();
-        Owed { on_time: Vec::new(), last_missed: None, recent_since: now - EVERY_FIRE_CATCH_UP, groups }
+    fn of(
+        group: Group,
+        watermark: Timestamp,
+        cutoff: Timestamp,
+        now: Timestamp,
+        schedule: &Schedule,
+    ) -> Owed {
+        let since = watermark.max(group.active_through);
+        let whole = schedule.missed_between(since, cutoff);
+        let recent = schedule.missed_between(since.max(now - EVERY_FIRE_CATCH_UP), cutoff);
+        Owed { group, whole, recent }
     }
 
-    fn add(&mut self, instant: Timestamp, is_on_time: bool) {
-        if is_on_time {
-            self.on_time.push(instant);
-            return;
-        }
-        self.last_missed = Some(instant);
-        for group in self.groups.iter_mut().filter(|group| instant > group.active_through) {
-            group.missed = group.missed.saturating_add(1);
-            if instant > self.recent_since {
-                group.recent = group.recent.saturating_add(1);
-            }
-        }
-    }
-
-    fn rows(&self, has_every_fire: bool) -> Vec<FiringRow> {
-        let mut rows = Vec::new();
-        for group in &self.groups {
-            let Some(due_at) = self.last_missed else { break };
-            let mut catch_up = |missed_count, every_fire| {
-                if missed_count > 0 {
-                    rows.push(FiringRow {
-                        origin: Origin::CatchUp,
-                        due_at,
-                        missed_count,
-                        every_fire,
-                        active_after: group.active_after,
-                        active_through: group.active_through,
-                        policy_id: None,
-                    });
-                }
-            };
-            catch_up(group.missed, has_every_fire.then_some(false));
-            if has_every_fire {
-                catch_up(group.recent, Some(true));
-            }
-        }
-        rows.extend(self.on_time.iter().map(|instant| FiringRow {
-            origin: Origin::Schedule,
-            due_at: *instant,
-            missed_count: 0,
-            every_fire: None,
-            active_after: None,
-            active_through: *instant - SignedDuration::from_millis(1),
+    fn rows(&self, has_every_fire: bool) -> impl Iterator<Item = FiringRow> {
+        let Group { active_after, active_through } = self.group;
+        let catch_up = move |missed: schedule::Missed, every_fire| FiringRow {
+            origin: Origin::CatchUp,
+            due_at: missed.last,
+            missed_count: missed.count,
+            every_fire,
+            active_after,
+            active_through,
             policy_id: None,
-        }));
-        rows
+        };
+        let whole = self.whole.map(|missed| catch_up(missed, has_every_fire.then_some(false)));
+        let recent = self.recent.filter(|_| has_every_fire).map(|missed| catch_up(missed, Some(true)));
+        whole.into_iter().chain(recent)
     }
 
-    /// Of `every_fire` policies only; all others make up for everything.
-    fn not_made_up(&self, expression: &str) -> Option<Missed> {
-        let count = self.groups.first().map_or(0, |group| group.missed - group.recent);
-        let expression = expression.to_owned();
-        (count > 0).then_some(Missed { expression, count, through: self.recent_since })
+    /// By `every_fire` policies only; all others make up for everything.
+    fn not_made_up(&self) -> u32 {
+        let count = |missed: Option<schedule::Missed>| missed.map_or(0, |missed| missed.count);
+        count(self.whole).saturating_sub(count(self.recent))
+    }
+}
+
+fn on_time(instant: Timestamp) -> FiringRow {
+    FiringRow {
+        origin: Origin::Schedule,
+        due_at: instant,
+        missed_count: 0,
+        every_fire: None,
+        active_after: None,
+        active_through: instant - SignedDuration::from_millis(1),
+        policy_id: None,
     }
 }
 

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 use tokio::sync::{Notify, watch as channel};
 
-use super::calls::CallError;
+use super::calls::{CallError, is_refused_key};
 use super::{Account, Engine, Part, Step, repeat};
+use crate::domain::order::OrderRow;
 use crate::domain::product::{AccountName, InstanceId, Product, Region};
-use crate::store::{Act, Risk, StoreError};
+use crate::store::{Act, OrderRecord, Risk, RunRecord, StoreError};
 
 /// Each instance is looked at this often even when nothing is due.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_hours(20);
@@ -47,10 +50,71 @@ impl SecondWatch {
         }
         let data_version = Some(self.engine.store.data_version().await?);
         if data_version != self.data_version {
+            for act in self.engine.store.take_acts(now).await? {
+                self.log_act(&act).await?;
+            }
             self.data_version = data_version;
-            self.engine.store.take_acts(now).await?.iter().for_each(log_act);
         }
         Ok(Step::Idle)
+    }
+}
+
+impl SecondWatch {
+    async fn log_act(&self, act: &Act) -> Result<(), StoreError> {
+        let Act { person, event, subject, note, .. } = act;
+        let note = note.as_deref().unwrap_or("no note");
+        match event.as_str() {
+            "account.paused" => {
+                tracing::warn!(event = "account.paused", person, "{person} paused {subject}: {note}");
+            }
+            "account.resumed" => {
+                tracing::info!(event = "account.resumed", person, "{person} resumed {subject}");
+            }
+            _ => {
+                let row = subject.parse().map(OrderRow).unwrap_or(OrderRow(0));
+                if let Some(order) = self.engine.store.order(row).await? {
+                    log_resolved(&order, person, note);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn log_resolved(order: &OrderRecord, person: &str, note: &str) {
+    let OrderRecord {
+        id, run_id, policy, policy_revision, account, provider, product, region, instance, ..
+    } = order;
+    let order_id = order.order_id.as_deref();
+    tracing::info!(
+        event = "order.resolved",
+        policy,
+        revision = policy_revision,
+        account,
+        provider,
+        product,
+        region,
+        instance,
+        run = run_id,
+        order_row = id,
+        order_id,
+        person,
+        "{person} resolved order row {id} of {instance}: {note}"
+    );
+    if order.state == "confirmed" {
+        tracing::info!(
+            event = "run.succeeded",
+            policy,
+            account,
+            provider,
+            product,
+            region,
+            instance,
+            run = run_id,
+            order_row = id,
+            order_id,
+            "the run for {instance} succeeded, on {person}'s word"
+        );
     }
 }
 
@@ -74,6 +138,7 @@ impl MinuteWatch {
 
 impl Part for MinuteWatch {
     const NAME: &'static str = "the minute's look";
+    const IDLE_LOOK: Duration = Duration::from_secs(90);
 
     async fn step(&mut self) -> Result<Step, StoreError> {
         self.engine.each_minute().await
@@ -83,21 +148,20 @@ impl Part for MinuteWatch {
 impl Engine {
     pub async fn each_minute(&self) -> Result<Step, StoreError> {
         let now = self.now();
+        for run in self.store.cancel_unwanted(now, now - CANCEL_AFTER).await? {
+            log_cancelled(&run);
+        }
+        self.store.risks_to_log(now).await?.iter().for_each(log_risk);
         for account in self.accounts.values() {
             self.look_at_unseen(account).await?;
         }
-        for run in self.store.cancel_unwanted(now, now - CANCEL_AFTER).await? {
-            tracing::info!(
-                event = "run.cancelled",
-                run = run.0,
-                "run {run} is cancelled: its policy no longer wants it"
-            );
-        }
-        self.store.risks_to_log(self.now()).await?.iter().for_each(log_risk);
         Ok(Step::Idle)
     }
 
     async fn look_at_unseen(&self, account: &Account) -> Result<(), StoreError> {
+        if self.key_refused(account).await?.is_some() {
+            return Ok(());
+        }
         let before = self.now() - LOOK_EVERY;
         let unseen = self.store.unseen(&account.name, account.provider, before, LOOK_BATCH).await?;
         let mut places: BTreeMap<(Product, Region), Vec<InstanceId>> = BTreeMap::new();
@@ -108,32 +172,35 @@ impl Engine {
             match self.observe(account, product, &region, &ids).await {
                 Ok(_) => {}
                 Err(CallError::Store(error)) => return Err(error),
-                Err(CallError::Cloud(failure)) => tracing::warn!(
-                    event = "instances.unread", account = %account.name, product = %product, region = %region,
-                    class = %failure.class, code = failure.code,
-                    "{} instances in {region} could not be looked at with account {}: {failure}", ids.len(), account.name
-                ),
+                Err(CallError::Cloud(failure)) => {
+                    tracing::warn!(
+                        event = "instances.unread", account = %account.name, product = %product, region = %region,
+                        class = %failure.class, code = failure.code,
+                        "{} instances in {region} could not be looked at with account {}: {failure}", ids.len(), account.name
+                    );
+                    if is_refused_key(account, &failure) {
+                        return Ok(());
+                    }
+                }
             }
         }
         Ok(())
     }
 }
 
-fn log_act(act: &Act) {
-    let Act { person, event, subject, note, .. } = act;
-    let note = note.as_deref().unwrap_or("no note");
-    match event.as_str() {
-        "account.paused" => {
-            tracing::warn!(event = "account.paused", person, "{person} paused {subject}: {note}")
-        }
-        "account.resumed" => tracing::info!(event = "account.resumed", person, "{person} resumed {subject}"),
-        _ => tracing::info!(
-            event = "order.resolved",
-            person,
-            order_row = subject,
-            "{person} resolved order row {subject}: {note}"
-        ),
-    }
+fn log_cancelled(run: &RunRecord) {
+    let RunRecord { id, policy, policy_revision, account, product, region, instance, .. } = run;
+    tracing::info!(
+        event = "run.cancelled",
+        policy,
+        revision = policy_revision,
+        account,
+        product,
+        region,
+        instance,
+        run = id,
+        "the run for {instance} is cancelled: policy {policy} no longer wants it"
+    );
 }
 
 fn log_risk(risk: &Risk) {

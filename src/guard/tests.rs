@@ -89,7 +89,7 @@ impl Case {
             price: self.price.clone(),
             skew: self.skew,
             settle: SignedDuration::from_hours(6),
-            look_again: SignedDuration::from_secs(60),
+            look_again: SignedDuration::from_secs(20),
         })
         .decision
     }
@@ -165,6 +165,23 @@ fn an_instance_out_of_sight_waits_and_then_fails() {
     assert!(waits(&hidden.decide()));
     hidden.known.invisible_looks = 3;
     assert_eq!(failed_with(&hidden.decide()), Some("NotVisible"));
+}
+
+#[test]
+fn what_is_waited_for_is_looked_at_again_when_the_wait_is_over() {
+    let busy = || case(2).facts(|facts| facts.state = InstanceState::Busy);
+    let dateless = || case(2).facts(|facts| facts.expires_at = None);
+    let hidden = || {
+        let mut hidden = case(2);
+        if let Some(observation) = &mut hidden.known.observation {
+            observation.presence = Presence::NotVisible;
+        }
+        hidden
+    };
+    for case in [busy, dateless, hidden] {
+        assert!(waits(&case().observed(SignedDuration::from_secs(19)).decide()));
+        assert_eq!(case().observed(SignedDuration::from_secs(20)).decide(), Decision::Observe);
+    }
 }
 
 #[test]

@@ -84,6 +84,7 @@ impl Change for BeginEpoch {
             .fetch_one(&mut *conn)
             .await?;
             let orders_unknown = intents_to_unknown(conn, *now_ms, epoch).await?;
+            pull_back_times(conn, *now_ms).await?;
             let requeued = sqlx::query(
                 "UPDATE runs SET state = 'queued', epoch = NULL, next_attempt_at_ms = NULL
                  WHERE state = 'running' AND epoch < ?1",
@@ -99,6 +100,26 @@ impl Change for BeginEpoch {
         }
         Ok(replies)
     }
+}
+
+/// A clock that was ahead once left times behind that are still to come: until then looks would be refused as
+/// old, open orders not looked at and policies not fired. They are pulled back to now, or to not having been.
+async fn pull_back_times(conn: &mut SqliteConnection, now_ms: i64) -> sqlx::Result<()> {
+    let pull_backs = [
+        "UPDATE instances SET observed_at_ms = 0 WHERE observed_at_ms > ?1",
+        "UPDATE instances SET lower_since_ms = ?1 WHERE lower_since_ms > ?1",
+        "UPDATE instances SET known_since_ms = ?1 WHERE known_since_ms > ?1",
+        "UPDATE instances SET risk_logged_at_ms = NULL WHERE risk_logged_at_ms > ?1",
+        "UPDATE policies SET active_since_ms = ?1 WHERE active_since_ms > ?1",
+        "UPDATE orders SET next_look_at_ms = ?1 WHERE state IN ('placed', 'unknown') AND next_look_at_ms > ?1",
+        // No delay is longer than a day.
+        "UPDATE runs SET next_attempt_at_ms = ?1 WHERE state = 'waiting' AND next_attempt_at_ms > ?1 + 86400000",
+        "UPDATE pauses SET until_ms = ?1 WHERE kind <> 'person' AND lifted_at_ms IS NULL AND until_ms > ?1 + 86400000",
+    ];
+    for pull_back in pull_backs {
+        sqlx::query(pull_back).bind(now_ms).execute(&mut *conn).await?;
+    }
+    Ok(())
 }
 
 async fn intents_to_unknown(

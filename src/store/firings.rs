@@ -101,11 +101,6 @@ impl Store {
         self.writer.submit(Fire(firings.iter().map(FireRow::from).collect())).await
     }
 
-    /// Makes one more firing durable, beside the schedule's own course.
-    pub async fn add_firing(&self, schedule_id: i64, row: FiringRow) -> Result<(), StoreError> {
-        self.writer.submit(AddFiring { schedule_id, row: PlannedRow::from(&row) }).await
-    }
-
     /// Queues the next chunk of runs; None when every firing is queued whole.
     pub async fn queue_runs(&self, now: Timestamp) -> Result<Option<Vec<Fired>>, StoreError> {
         self.writer.submit(QueueRuns { now_ms: ms(now) }).await
@@ -208,10 +203,18 @@ impl Change for Fire {
     type Reply = ();
 
     async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
-        let all: Vec<&FireRow> = rows.iter().flat_map(|row| &row.0).collect();
-        let text = json(&all)?;
-        sqlx::query(
-            "INSERT INTO firings (schedule_id, policy_id, origin, due_at_ms, missed_count, every_fire,
+        // One caller after the other: of two that planned from the same watermark the second finds it moved.
+        for Fire(firings) in rows {
+            fire(firings, conn).await?;
+        }
+        Ok(vec![(); rows.len()])
+    }
+}
+
+async fn fire(firings: &[FireRow], conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    let text = json(&firings)?;
+    sqlx::query(
+        "INSERT INTO firings (schedule_id, policy_id, origin, due_at_ms, missed_count, every_fire,
                  active_after_ms, active_through_ms)
              SELECT s.id, r.value ->> 'policy_id', r.value ->> 'origin', r.value ->> 'due_at_ms',
                     r.value ->> 'missed_count', r.value ->> 'every_fire', r.value ->> 'active_after_ms',
@@ -219,48 +222,42 @@ impl Change for Fire {
              FROM json_each(?1) e
              JOIN schedules s ON s.id = e.value ->> 'schedule_id' AND s.watermark_ms = e.value ->> 'before_ms'
              JOIN json_each(e.value, '$.rows') r",
-        )
-        .bind(&text)
-        .execute(&mut *conn)
-        .await?;
-        sqlx::query(
+    )
+    .bind(&text)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
             "UPDATE schedules SET watermark_ms = e.value ->> 'watermark_ms', next_due_ms = e.value ->> 'next_due_ms'
              FROM json_each(?1) e WHERE schedules.id = e.value ->> 'schedule_id' AND watermark_ms = e.value ->> 'before_ms'",
         )
         .bind(&text)
         .execute(conn)
         .await?;
-        Ok(vec![(); rows.len()])
-    }
+    Ok(())
 }
 
-struct AddFiring {
+/// One more firing, beside its schedule's own course.
+pub(super) async fn insert_firing(
     schedule_id: i64,
-    row: PlannedRow,
-}
-
-impl Change for AddFiring {
-    type Reply = ();
-
-    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
-        for AddFiring { schedule_id, row } in rows {
-            sqlx::query(
-                "INSERT INTO firings (schedule_id, policy_id, origin, due_at_ms, missed_count, every_fire,
-                     active_after_ms, active_through_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )
-            .bind(schedule_id)
-            .bind(row.policy_id)
-            .bind(row.origin)
-            .bind(row.due_at_ms)
-            .bind(row.missed_count)
-            .bind(row.every_fire)
-            .bind(row.active_after_ms)
-            .bind(row.active_through_ms)
-            .execute(&mut *conn)
-            .await?;
-        }
-        Ok(vec![(); rows.len()])
-    }
+    row: &FiringRow,
+    conn: &mut SqliteConnection,
+) -> sqlx::Result<()> {
+    let row = PlannedRow::from(row);
+    sqlx::query(
+        "INSERT INTO firings (schedule_id, policy_id, origin, due_at_ms, missed_count, every_fire,
+             active_after_ms, active_through_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )
+    .bind(schedule_id)
+    .bind(row.policy_id)
+    .bind(row.origin)
+    .bind(row.due_at_ms)
+    .bind(row.missed_count)
+    .bind(row.every_fire)
+    .bind(row.active_after_ms)
+    .bind(row.active_through_ms)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 struct QueueRuns {

@@ -29,10 +29,10 @@ pub use money::{Attempt, Budget, Intent, Look, NextForRun, OpenOrder, OrderMove,
 pub use observations::{Sighting, Unseen};
 pub use open::{DaemonLock, OpenError};
 pub use people::{Act, Pause, PauseScope, ResolveRefused};
-pub use policies::{Absence, Applied, ChangeKind, PolicyChange, PolicyEntry};
+pub use policies::{Applied, ChangeKind, PolicyChange, PolicyEntry};
 pub use reads::{Filter, InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
 pub use risk::Risk;
-pub use runs::{Claim, Finish, Job};
+pub use runs::{Claim, Elder, Finish, Job};
 
 use writer::Writer;
 

@@ -102,8 +102,12 @@ fn write_pid(mut file: &File) -> io::Result<()> {
 }
 
 fn lock_path(database: &Path) -> PathBuf {
+    with_suffix(database, ".lock")
+}
+
+fn with_suffix(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
-    path.push(".lock");
+    path.push(suffix);
     PathBuf::from(path)
 }
 
@@ -221,7 +225,10 @@ impl Schema {
 async fn schema_of(path: &Path) -> Result<Schema, OpenError> {
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     let failed = |error| unusable(path, error);
-    let mut conn = options(path).read_only(true).connect().await.map_err(failed)?;
+    // With no WAL there is nothing to share, and SQLite would make one (and its index) only to read.
+    let is_at_rest = !with_suffix(path, "-wal").exists();
+    let look = options(path).read_only(true).immutable(is_at_rest);
+    let mut conn = look.connect().await.map_err(failed)?;
     let tables: i64 =
         sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")
             .fetch_one(&mut conn)

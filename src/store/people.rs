@@ -2,15 +2,17 @@
 //!
 //! A command writes directly; what it wrote is in force when it returns, because every intent's INSERT asks.
 
+mod resolve;
+
 use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 use thiserror::Error;
 
 use super::writer::Change;
 use super::{Store, StoreError, at, at_opt, json, ms};
-use crate::domain::failure::{Class, Failure};
-use crate::domain::order::{OrderId, OrderRow, RESOLVED_NOT_PAID};
+use crate::domain::order::{OrderId, OrderRow};
 use crate::domain::product::{AccountName, PolicyName};
+use resolve::{Resolve, Verdict};
 
 /// How far a pause reaches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,8 +135,13 @@ impl Store {
     }
 
     /// Ends the daemon's own pauses of an account, after an order went through. Answers how many there were.
-    pub async fn release_account(&self, account: &AccountName, now: Timestamp) -> Result<u64, StoreError> {
-        self.writer.submit(ReleaseAccount { account: account.clone(), now_ms: ms(now) }).await
+    pub async fn release_account(
+        &self,
+        account: &AccountName,
+        kind: Option<&'static str>,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.writer.submit(ReleaseAccount { account: account.clone(), kind, now_ms: ms(now) }).await
     }
 
     pub async fn pauses(&self, now: Timestamp) -> Result<Vec<Pause>, StoreError> {
@@ -248,7 +255,8 @@ impl Change for LiftPauses {
             let (scope, name) = row.scope.columns();
             let lifted = sqlx::query(
                 "UPDATE pauses SET lifted_at_ms = ?1, lifted_by = ?2
-                 WHERE lifted_at_ms IS NULL AND (?3 = 'all' OR (scope = ?3 AND name IS ?4))",
+                 WHERE lifted_at_ms IS NULL AND (kind <> 'person' OR until_ms IS NULL OR until_ms > ?1)
+                   AND (?3 = 'all' OR (scope = ?3 AND name IS ?4))",
             )
             .bind(row.now_ms)
             .bind(&row.person)
@@ -332,6 +340,8 @@ impl Change for HoldAccount {
 
 struct ReleaseAccount {
     account: AccountName,
+    /// None: of any kind.
+    kind: Option<&'static str>,
     now_ms: i64,
 }
 
@@ -343,10 +353,11 @@ impl Change for ReleaseAccount {
         for row in rows {
             let lifted = sqlx::query(
                 "UPDATE pauses SET lifted_at_ms = ?2, lifted_by = 'renewd'
-                 WHERE lifted_at_ms IS NULL AND kind <> 'person' AND name = ?1",
+                 WHERE lifted_at_ms IS NULL AND kind <> 'person' AND name = ?1 AND (?3 IS NULL OR kind = ?3)",
             )
             .bind(row.account.as_str())
             .bind(row.now_ms)
+            .bind(row.kind)
             .execute(&mut *conn)
             .await?
             .rows_affected();
@@ -357,133 +368,6 @@ impl Change for ReleaseAccount {
         }
         Ok(replies)
     }
-}
-
-struct Resolve {
-    row: OrderRow,
-    verdict: Verdict,
-    person: String,
-    now_ms: i64,
-}
-
-enum Verdict {
-    Paid(Option<OrderId>),
-    NotPaid { force: bool },
-}
-
-/// Moves at least this late are a term, not a correction of hours: the shortest term sold is a month.
-const EXPIRY_MOVED_MS: i64 = 20 * 24 * 3_600_000;
-
-impl Change for Resolve {
-    type Reply = Result<(), ResolveRefused>;
-
-    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Self::Reply>> {
-        let mut replies = Vec::with_capacity(rows.len());
-        for row in rows {
-            replies.push(resolve(row, conn).await?);
-        }
-        Ok(replies)
-    }
-}
-
-async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result<Result<(), ResolveRefused>> {
-    let found = sqlx::query(
-        "SELECT o.state, o.run_id, o.expiry_before_ms, i.expires_at_ms, i.instance
-         FROM orders o JOIN instances i ON i.id = o.instance_id WHERE o.id = ?1",
-    )
-    .bind(resolve.row.0)
-    .fetch_optional(&mut *conn)
-    .await?;
-    let Some(found) = found else { return Ok(Err(ResolveRefused::NoSuchRow(resolve.row))) };
-    let state: String = found.get(0);
-    if state != "placed" && state != "unknown" {
-        return Ok(Err(ResolveRefused::NotOpen { row: resolve.row, state }));
-    }
-    let (before, seen): (Option<i64>, Option<i64>) = (found.get(2), found.get(3));
-    let run: i64 = found.get(1);
-    match &resolve.verdict {
-        Verdict::Paid(order_id) => {
-            let after = seen.filter(|seen| before.is_none_or(|before| *seen > before));
-            settle_paid(resolve, order_id.as_ref(), after, run, conn).await?;
-        }
-        Verdict::NotPaid { force } => {
-            if let (Some(before), Some(seen), false) = (before, seen, *force)
-                && seen >= before + EXPIRY_MOVED_MS
-            {
-                let moved = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
-                return Ok(Err(ResolveRefused::ExpiryMoved {
-                    row: resolve.row,
-                    instance: found.get(4),
-                    before: moved(before),
-                    now: moved(seen),
-                }));
-            }
-            settle_not_paid(resolve, run, conn).await?;
-        }
-    }
-    let said = match &resolve.verdict {
-        Verdict::Paid(Some(order_id)) => format!("paid, order {order_id}"),
-        Verdict::Paid(None) => "paid".to_owned(),
-        Verdict::NotPaid { force: true } => "not paid (forced)".to_owned(),
-        Verdict::NotPaid { force: false } => "not paid".to_owned(),
-    };
-    let subject = resolve.row.to_string();
-    write_act("order.resolved", &subject, Some(&said), &resolve.person, resolve.now_ms, conn).await?;
-    Ok(Ok(()))
-}
-
-async fn settle_paid(
-    resolve: &Resolve,
-    order_id: Option<&OrderId>,
-    expiry_after_ms: Option<i64>,
-    run: i64,
-    conn: &mut SqliteConnection,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "UPDATE orders SET state = 'confirmed', order_id = coalesce(?2, order_id), settled_at_ms = ?3, settled_by = ?4,
-                expiry_after_ms = ?5, error = NULL, next_look_at_ms = NULL WHERE id = ?1",
-    )
-    .bind(resolve.row.0)
-    .bind(order_id.map(|id| &id.0))
-    .bind(resolve.now_ms)
-    .bind(&resolve.person)
-    .bind(expiry_after_ms)
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query(
-        "UPDATE runs SET state = 'succeeded', epoch = NULL, hold = NULL, next_attempt_at_ms = NULL, error = NULL,
-                finished_at_ms = ?2, reason = ?3 WHERE id = ?1 AND finished_at_ms IS NULL",
-    )
-    .bind(run)
-    .bind(resolve.now_ms)
-    .bind(format!("{} said that its order was paid", resolve.person))
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-async fn settle_not_paid(resolve: &Resolve, run: i64, conn: &mut SqliteConnection) -> sqlx::Result<()> {
-    let message = format!("{} said that it was not paid", resolve.person);
-    let failure = Failure::ours(Class::Rejected, RESOLVED_NOT_PAID, &message);
-    sqlx::query(
-        "UPDATE orders SET state = 'refused', error = ?2, settled_at_ms = ?3, settled_by = ?4, next_look_at_ms = NULL
-         WHERE id = ?1",
-    )
-    .bind(resolve.row.0)
-    .bind(json(&failure)?)
-    .bind(resolve.now_ms)
-    .bind(&resolve.person)
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query(
-        "UPDATE runs SET state = 'queued', epoch = NULL, hold = NULL, next_attempt_at_ms = NULL, reason = ?2
-         WHERE id = ?1 AND finished_at_ms IS NULL",
-    )
-    .bind(run)
-    .bind(message)
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 struct TakeActs {

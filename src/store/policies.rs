@@ -5,10 +5,13 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
+use super::firings::{FiringRow, insert_firing};
 use super::writer::Change;
 use super::{Store, StoreError, at, json, ms};
-use crate::domain::policy::{Policy, ScheduleText};
+use crate::domain::policy::{EVERY_FIRE_CATCH_UP, Policy};
 use crate::domain::product::Identity;
+use crate::domain::run::Origin;
+use crate::schedule::Schedule;
 
 /// A policy of the set on disk.
 #[derive(Clone, Debug)]
@@ -32,20 +35,6 @@ pub struct PolicyChange {
     pub policy: String,
     pub revision: i64,
     pub kind: ChangeKind,
-    /// Of a policy that is back while others kept its schedule going: what fired without it.
-    pub absence: Option<Absence>,
-}
-
-/// Instants of a schedule that passed while a policy was out of the files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Absence {
-    pub policy_id: i64,
-    pub schedule_id: i64,
-    pub schedule: ScheduleText,
-    pub is_every_fire: bool,
-    pub after: Timestamp,
-    /// The schedule's watermark; later instants fire as usual.
-    pub through: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,13 +58,14 @@ impl ChangeKind {
 }
 
 impl Store {
-    /// Takes a set into force in one transaction. Firings due under the old set must be recorded before.
+    /// Takes a set into force in one transaction. What is due under the old set is owed under it: while anything
+    /// due is not queued yet the answer is None and nothing has changed; fire, and apply again.
     pub async fn apply_policies(
         &self,
         set: Vec<PolicyEntry>,
         set_digest: &str,
         now: Timestamp,
-    ) -> Result<Applied, StoreError> {
+    ) -> Result<Option<Applied>, StoreError> {
         self.writer.submit(Apply { set, set_digest: set_digest.to_owned(), now_ms: ms(now) }).await
     }
 }
@@ -92,7 +82,7 @@ struct Stored {
     revision: i64,
     digest: String,
     schedule_id: i64,
-    is_stopped: bool,
+    was_enabled: bool,
     retired_at_ms: Option<i64>,
 }
 
@@ -103,33 +93,48 @@ impl Stored {
 }
 
 impl Change for Apply {
-    type Reply = Applied;
+    type Reply = Option<Applied>;
 
-    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Applied>> {
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Option<Applied>>> {
         let mut replies = Vec::with_capacity(rows.len());
         for row in rows {
-            replies.push(apply_set(row, conn).await?);
+            replies.push(if owes_firings(row.now_ms, conn).await? {
+                None
+            } else {
+                Some(apply_set(row, conn).await?)
+            });
         }
         Ok(replies)
     }
 }
 
+async fn owes_firings(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM schedules WHERE next_due_ms <= ?1) OR EXISTS (SELECT 1 FROM firings)",
+    )
+    .bind(now_ms)
+    .fetch_one(conn)
+    .await
+}
+
 async fn apply_set(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<Applied> {
     let stored = stored(conn).await?;
     let mut applied = Applied { changes: Vec::new(), policies: apply.set.len() };
-    for entry in &apply.set {
+    // Names already known first: one that comes back to a schedule at rest finds its watermark where it left it.
+    let (known, new): (Vec<_>, Vec<_>) =
+        apply.set.iter().partition(|entry| stored.contains_key(entry.policy.name.as_str()));
+    for entry in known.into_iter().chain(new) {
         let name = entry.policy.name.as_str();
         let (kind, revision) = match stored.get(name) {
             Some(old) if old.digest == entry.digest && !old.is_retired() => continue,
             Some(old) => (change(old, entry, apply.now_ms, conn).await?, old.revision),
             None => (add(entry, apply.now_ms, conn).await?, 0),
         };
+        if let Some(old) = stored.get(name) {
+            make_up_for_absence(old, conn).await?;
+        }
         let revision = if kind == ChangeKind::Returned { revision } else { revision + 1 };
-        let absence = match stored.get(name) {
-            Some(old) => absence(old, conn).await?,
-            None => None,
-        };
-        applied.changes.push(PolicyChange { policy: name.to_owned(), revision, kind, absence });
+        applied.changes.push(PolicyChange { policy: name.to_owned(), revision, kind });
     }
     applied.changes.extend(retire(apply, conn).await?);
     rest_unused_schedules(conn).await?;
@@ -146,7 +151,7 @@ async fn apply_set(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<A
 
 async fn stored(conn: &mut SqliteConnection) -> sqlx::Result<HashMap<String, Stored>> {
     let rows = sqlx::query(
-        "SELECT name, id, revision, digest, schedule_id, stopped_at_ms IS NOT NULL, retired_at_ms
+        "SELECT name, id, revision, digest, schedule_id, enabled, retired_at_ms
          FROM policies",
     )
     .fetch_all(conn)
@@ -157,7 +162,7 @@ async fn stored(conn: &mut SqliteConnection) -> sqlx::Result<HashMap<String, Sto
             revision: row.get(2),
             digest: row.get(3),
             schedule_id: row.get(4),
-            is_stopped: row.get(5),
+            was_enabled: row.get(5),
             retired_at_ms: row.get(6),
         };
         (row.get(0), stored)
@@ -203,8 +208,7 @@ async fn change(
 ) -> sqlx::Result<ChangeKind> {
     let policy = &entry.policy;
     let schedule_id = schedule(entry, now_ms, conn).await?;
-    let was_disabled = old.is_stopped && !old.is_retired();
-    let starts_now = schedule_id != old.schedule_id || was_disabled;
+    let starts_now = schedule_id != old.schedule_id || !old.was_enabled;
     let is_new_revision = old.digest != entry.digest;
     sqlx::query(
         "UPDATE policies SET revision = revision + ?2, digest = ?3, account = ?4, provider = ?5, product = ?6,
@@ -231,15 +235,30 @@ async fn change(
     .execute(&mut *conn)
     .await?;
     write_instances(old.id, policy, now_ms, conn).await?;
+    move_unsent_runs(old.id, policy, conn).await?;
     if is_new_revision {
         write_revision(old.id, now_ms, conn).await?;
     }
     Ok(if old.is_retired() && !is_new_revision { ChangeKind::Returned } else { ChangeKind::Changed })
 }
 
-/// What an enabled policy that is back missed of a schedule that went on without it.
-async fn absence(old: &Stored, conn: &mut SqliteConnection) -> sqlx::Result<Option<Absence>> {
-    let Some(retired_at_ms) = old.retired_at_ms else { return Ok(None) };
+/// Unsent work is judged under the new revision, and so paid for by the new account.
+async fn move_unsent_runs(policy_id: i64, policy: &Policy, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE runs SET account = ?2 WHERE policy_id = ?1 AND account <> ?2
+           AND (state = 'queued' OR (state = 'waiting' AND hold <> 'confirmation'))",
+    )
+    .bind(policy_id)
+    .bind(policy.account.as_str())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// An enabled policy that is back to a schedule which others kept going has missed what fired meanwhile: it is
+/// caught up in the same transaction, so that no crash can lose it.
+async fn make_up_for_absence(old: &Stored, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    let Some(retired_at_ms) = old.retired_at_ms else { return Ok(()) };
     let row = sqlx::query(
         "SELECT p.id, s.id, s.expression, s.zone, s.watermark_ms, p.every_fire
          FROM policies p JOIN schedules s ON s.id = p.schedule_id
@@ -248,20 +267,27 @@ async fn absence(old: &Stored, conn: &mut SqliteConnection) -> sqlx::Result<Opti
     )
     .bind(old.id)
     .bind(retired_at_ms)
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?;
+    let Some(row) = row else { return Ok(()) };
     let decode = |error: StoreError| sqlx::Error::Decode(error.into());
-    row.map(|row| {
-        Ok(Absence {
-            policy_id: row.get(0),
-            schedule_id: row.get(1),
-            schedule: ScheduleText { expression: row.get(2), zone: row.get(3) },
-            is_every_fire: row.get(5),
-            after: at(retired_at_ms).map_err(decode)?,
-            through: at(row.get(4)).map_err(decode)?,
-        })
-    })
-    .transpose()
+    let through = at(row.get(4)).map_err(decode)?;
+    let mut after = at(retired_at_ms).map_err(decode)?;
+    if row.get(5) {
+        after = after.max(through - EVERY_FIRE_CATCH_UP);
+    }
+    let Ok(schedule) = Schedule::parse(row.get(2), row.get(3)) else { return Ok(()) };
+    let Some(missed) = schedule.missed_between(after, through) else { return Ok(()) };
+    let row_of_firing = FiringRow {
+        origin: Origin::CatchUp,
+        due_at: missed.last,
+        missed_count: missed.count,
+        every_fire: None,
+        active_after: None,
+        active_through: after,
+        policy_id: Some(row.get(0)),
+    };
+    insert_firing(row.get(1), &row_of_firing, conn).await
 }
 
 /// The row of (expression, zone). One that slept, used by nobody, wakes at its old watermark only for a policy
@@ -283,6 +309,7 @@ async fn schedule(entry: &PolicyEntry, now_ms: i64, conn: &mut SqliteConnection)
     .await
 }
 
+/// The CROSS JOINs keep the policy's ids outside: the planner would walk all instances of the region for each of them.
 async fn write_instances(
     policy_id: i64,
     policy: &Policy,
@@ -307,7 +334,7 @@ async fn write_instances(
     sqlx::query(
         "INSERT INTO policy_instances (policy_id, instance_id)
          SELECT ?1, i.id FROM json_each(?2) e
-         JOIN instances i ON i.provider = ?3 AND i.region = ?4 AND i.instance = e.value
+         CROSS JOIN instances i ON i.provider = ?3 AND i.region = ?4 AND i.instance = e.value
          WHERE true ON CONFLICT (policy_id, instance_id) DO UPDATE SET removed_at_ms = NULL",
     )
     .bind(policy_id)
@@ -320,7 +347,7 @@ async fn write_instances(
         "UPDATE policy_instances SET removed_at_ms = ?2
          WHERE policy_id = ?1 AND removed_at_ms IS NULL AND instance_id NOT IN (
              SELECT i.id FROM json_each(?3) e
-             JOIN instances i ON i.provider = ?4 AND i.region = ?5 AND i.instance = e.value)",
+             CROSS JOIN instances i ON i.provider = ?4 AND i.region = ?5 AND i.instance = e.value)",
     )
     .bind(policy_id)
     .bind(now_ms)
@@ -360,7 +387,6 @@ async fn retire(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<Vec<
         policy: row.get(0),
         revision: row.get(1),
         kind: ChangeKind::Retired,
-        absence: None,
     });
     Ok(retired.collect())
 }

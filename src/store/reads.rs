@@ -8,6 +8,8 @@ use sqlx::{FromRow, Row};
 
 use super::risk::Risk;
 use super::{Store, StoreError, at, at_opt, ms};
+use crate::domain::order::OrderRow;
+use crate::domain::run::RunId;
 
 /// Filters of the lists; an absent one lets everything through.
 #[derive(Clone, Debug, Default)]
@@ -182,6 +184,22 @@ impl Store {
         rows.iter().map(order_record).collect()
     }
 
+    /// One order; None if there is no such row.
+    pub async fn order(&self, row: OrderRow) -> Result<Option<OrderRecord>, StoreError> {
+        let found = sqlx::query("SELECT * FROM orders_v WHERE id = ?1")
+            .bind(row.0)
+            .fetch_optional(&self.readers)
+            .await?;
+        found.as_ref().map(order_record).transpose()
+    }
+
+    /// Accounts with orders that are not settled yet.
+    pub async fn accounts_with_open_orders(&self) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT DISTINCT account FROM orders WHERE settled_at_ms IS NULL")
+            .fetch_all(&self.readers)
+            .await?)
+    }
+
     pub async fn runs(&self, filter: &Filter) -> Result<Vec<RunRecord>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM runs_v
@@ -197,6 +215,17 @@ impl Store {
         .bind(filter.sql_limit())
         .fetch_all(&self.readers)
         .await?;
+        rows.iter().map(run_record).collect()
+    }
+
+    pub(super) async fn runs_by_id(&self, ids: &[RunId]) -> Result<Vec<RunRecord>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query("SELECT * FROM runs_v WHERE id IN (SELECT value FROM json_each(?1))")
+            .bind(super::json(&ids)?)
+            .fetch_all(&self.readers)
+            .await?;
         rows.iter().map(run_record).collect()
     }
 
@@ -285,12 +314,13 @@ impl Store {
         })
     }
 
-    /// The latest run of an instance for each policy, with its tests, orders and evidence.
+    /// The latest run of an instance for each policy, and whatever has not ended, with its tests, orders and evidence.
     pub async fn stories(&self, instance: &str) -> Result<Vec<Story>, StoreError> {
         let runs = sqlx::query(
             "SELECT v.*, r.verdict AS verdict FROM runs_v v JOIN runs r ON r.id = v.id
              WHERE v.id IN (SELECT max(r.id) FROM runs r JOIN instances i ON i.id = r.instance_id
                             WHERE i.instance = ?1 GROUP BY r.policy_id)
+                OR (r.finished_at_ms IS NULL AND v.instance = ?1)
              ORDER BY v.id DESC",
         )
         .bind(instance)

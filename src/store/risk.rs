@@ -51,7 +51,8 @@ async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec
          WHERE (i.expires_at_ms < ?1 + ?2
                 OR (coalesce(i.visible, 0) = 0 AND i.known_since_ms <= ?1 - ?5)
                 OR (i.expires_at_ms IS NULL AND i.charge_type = 'prepaid'))
-           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.state IN ('intended', 'placed'))
+           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id
+                AND (o.state = 'intended' OR (o.state = 'placed' AND o.person_asked_ms IS NULL)))
            AND coalesce(i.risk_logged_at_ms, -9e15)
                <= ?1 - iif(coalesce(i.expires_at_ms, ?1 + ?3 + 1) <= ?1 + ?3, ?4, ?3)
          GROUP BY i.id ORDER BY i.expires_at_ms",

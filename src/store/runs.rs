@@ -6,9 +6,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::observations::{known, known_columns, name, product};
+use super::reads::RunRecord;
 use super::writer::Change;
 use super::{Store, StoreError, at, at_opt, json, ms};
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Class, Failure};
 use crate::domain::observation::Known;
 use crate::domain::policy::{ScheduleText, Terms};
 use crate::domain::product::{AccountName, Identity, InstanceId, PolicyName, Product, Provider, Region};
@@ -39,8 +40,18 @@ pub struct Job {
     pub due_at: Timestamp,
     pub missed_count: u32,
     pub attempts: u32,
+    /// The code of the failure it waited for.
+    pub last_code: Option<String>,
+    /// An earlier run of the same policy and instance that has not ended.
+    pub elder: Option<Elder>,
     /// The latest order on the instance that was not refused, when this very revision did not make it.
     pub foreign_order_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elder {
+    pub run: RunId,
+    pub attempts: u32,
 }
 
 impl Job {
@@ -94,6 +105,22 @@ impl Store {
         self.writer.submit(ReleaseRuns(rows)).await
     }
 
+    /// Puts back what a lane lost to a failure of the database: runs of this epoch that nobody has in hand and
+    /// that have no intent.
+    pub async fn requeue_lost(
+        &self,
+        account: &AccountName,
+        epoch: Epoch,
+        in_hand: Vec<RunId>,
+    ) -> Result<(), StoreError> {
+        self.writer.submit(RequeueLost { account: account.clone(), epoch, in_hand }).await
+    }
+
+    /// Ends an earlier run whose attempts are used up, in favour of a later firing's.
+    pub async fn take_over(&self, elder: RunId, by: RunId, now: Timestamp) -> Result<(), StoreError> {
+        self.writer.submit(TakeOver { elder, by, now_ms: ms(now) }).await
+    }
+
     /// Queues what has waited long enough; answers which of the accounts have queued runs.
     pub async fn promote(
         &self,
@@ -108,8 +135,10 @@ impl Store {
         &self,
         now: Timestamp,
         stopped_before: Timestamp,
-    ) -> Result<Vec<RunId>, StoreError> {
-        self.writer.submit(CancelUnwanted { now_ms: ms(now), stopped_before_ms: ms(stopped_before) }).await
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        let change = CancelUnwanted { now_ms: ms(now), stopped_before_ms: ms(stopped_before) };
+        let cancelled = self.writer.submit(change).await?;
+        self.runs_by_id(&cancelled).await
     }
 }
 
@@ -158,16 +187,49 @@ async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result
                 (SELECT max(o.intended_at_ms) FROM orders o
                   WHERE o.instance_id = r.instance_id AND o.action = r.action AND o.state <> 'refused'
                     AND (o.policy_id <> r.policy_id OR o.policy_revision <> p.revision OR r.origin = 'trigger')),
+                r.error ->> 'code', l.id, l.attempts,
                 ",
         known_columns!(),
         " FROM json_each(?1) e JOIN runs r ON r.id = e.value JOIN policies p ON p.id = r.policy_id
          JOIN schedules s ON s.id = p.schedule_id JOIN instances i ON i.id = r.instance_id
+         LEFT JOIN runs l ON l.id = (SELECT min(x.id) FROM runs x WHERE x.instance_id = r.instance_id
+             AND x.policy_id = r.policy_id AND x.finished_at_ms IS NULL AND x.id < r.id)
          ORDER BY r.priority_ms, r.id"
     ))
     .bind(json(&ids)?)
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await?;
-    found.iter().map(|found| claim(row, found).map_err(|error| sqlx::Error::Decode(error.into()))).collect()
+    let mut claims = Vec::with_capacity(found.len());
+    for found in &found {
+        match claim(row, found) {
+            Ok(claim) => claims.push(claim),
+            Err(error) => fail_unreadable(found.get(0), &error, conn).await?,
+        }
+    }
+    Ok(claims)
+}
+
+/// One row that this version cannot read must not hold up all others.
+async fn fail_unreadable(run: i64, error: &StoreError, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    let text = error.to_string();
+    let failure = Failure::ours(Class::Rejected, "Unreadable", &text);
+    tracing::error!(
+        event = "run.failed",
+        run,
+        class = "rejected",
+        code = "Unreadable",
+        "run {run} is failed: {text}"
+    );
+    sqlx::query(
+        "UPDATE runs SET state = 'failed', epoch = NULL, reason = ?2, error = ?3,
+                finished_at_ms = cast(unixepoch('subsec') * 1000 AS INTEGER) WHERE id = ?1",
+    )
+    .bind(run)
+    .bind(&text)
+    .bind(json(&failure)?)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 fn claim(query: &ClaimRuns, row: &SqliteRow) -> Result<Claim, StoreError> {
@@ -187,8 +249,10 @@ fn claim(query: &ClaimRuns, row: &SqliteRow) -> Result<Claim, StoreError> {
         missed_count: row.get(11),
         attempts: row.get(12),
         foreign_order_at: at_opt(row.get(13))?,
+        last_code: row.get(14),
+        elder: row.get::<Option<i64>, _>(15).map(|run| Elder { run: RunId(run), attempts: row.get(16) }),
     };
-    Ok(Claim { epoch: query.epoch, job, known: known(row, 14)? })
+    Ok(Claim { epoch: query.epoch, job, known: known(row, 17)? })
 }
 
 pub(super) fn terms(text: &str) -> Result<Terms, StoreError> {
@@ -199,6 +263,7 @@ pub(super) fn terms(text: &str) -> Result<Terms, StoreError> {
 struct FinishRow {
     run: i64,
     epoch: i64,
+    now_ms: i64,
     state: &'static str,
     hold: Option<&'static str>,
     next_attempt_at_ms: Option<i64>,
@@ -214,6 +279,7 @@ impl FinishRow {
         let row = FinishRow {
             run: claim.job.run.0,
             epoch: claim.epoch.0,
+            now_ms: ms(finish.at),
             state: "",
             hold: None,
             next_attempt_at_ms: None,
@@ -251,7 +317,13 @@ impl Change for FinishRuns {
         let all: Vec<&FinishRow> = rows.iter().flat_map(|row| &row.0).collect();
         sqlx::query(
             "UPDATE runs SET state = e.value ->> 'state', epoch = NULL, hold = e.value ->> 'hold',
-                    next_attempt_at_ms = e.value ->> 'next_attempt_at_ms',
+                    -- A pause that was lifted a moment ago has already woken its runs: this one must not sleep on.
+                    next_attempt_at_ms = iif(e.value ->> 'hold' = 'pause' AND NOT EXISTS (
+                            SELECT 1 FROM pauses z WHERE z.lifted_at_ms IS NULL AND (z.scope = 'all'
+                                OR (z.scope = 'account' AND z.name = runs.account)
+                                OR (z.scope = 'policy' AND z.name = (SELECT name FROM policies p
+                                                                     WHERE p.id = runs.policy_id)))),
+                        e.value ->> 'now_ms', e.value ->> 'next_attempt_at_ms'),
                     attempts = attempts + (e.value ->> 'counts'), reason = e.value ->> 'reason',
                     verdict = coalesce(e.value ->> 'verdict', verdict), error = nullif(e.value -> 'error', 'null'),
                     finished_at_ms = e.value ->> 'finished_at_ms'
@@ -280,6 +352,59 @@ impl Change for ReleaseRuns {
         .bind(json(&all)?)
         .execute(conn)
         .await?;
+        Ok(vec![(); rows.len()])
+    }
+}
+
+struct RequeueLost {
+    account: AccountName,
+    epoch: Epoch,
+    in_hand: Vec<RunId>,
+}
+
+impl Change for RequeueLost {
+    type Reply = ();
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
+        for row in rows {
+            sqlx::query(
+                "UPDATE runs SET state = 'queued', epoch = NULL
+                 WHERE account = ?1 AND state = 'running' AND epoch = ?2
+                   AND id NOT IN (SELECT value FROM json_each(?3))
+                   AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.run_id = runs.id AND o.state = 'intended')",
+            )
+            .bind(row.account.as_str())
+            .bind(row.epoch.0)
+            .bind(json(&row.in_hand)?)
+            .execute(&mut *conn)
+            .await?;
+        }
+        Ok(vec![(); rows.len()])
+    }
+}
+
+struct TakeOver {
+    elder: RunId,
+    by: RunId,
+    now_ms: i64,
+}
+
+impl Change for TakeOver {
+    type Reply = ();
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
+        for row in rows {
+            sqlx::query(
+                "UPDATE runs SET state = 'skipped', hold = NULL, next_attempt_at_ms = NULL, finished_at_ms = ?3,
+                        reason = 'its attempts were used up; run ' || ?2 || ' of a later firing took over'
+                 WHERE id = ?1 AND state = 'waiting' AND hold <> 'confirmation'",
+            )
+            .bind(row.elder.0)
+            .bind(row.by.0)
+            .bind(row.now_ms)
+            .execute(&mut *conn)
+            .await?;
+        }
         Ok(vec![(); rows.len()])
     }
 }

@@ -64,7 +64,11 @@ fn order_news(order: &OrderRecord, now: Timestamp) -> String {
     let months = order.months.unwrap_or_default();
     let say = |what, words: String, mood| line(now, what, &order.instance, &words, mood);
     match order.state.as_str() {
-        "intended" => say("ordering", format!("{months} months, row {} is committed", order.id), Mood::Plain),
+        "intended" => say(
+            "ordering",
+            format!("{months} month{}, row {} is committed", if months == 1 { "" } else { "s" }, order.id),
+            Mood::Plain,
+        ),
         "placed" => say("placed", format!("order {id}"), Mood::Plain),
         "confirmed" => {
             let after = order.expiry_after.as_deref().and_then(|at| at.get(..10)).unwrap_or("?");

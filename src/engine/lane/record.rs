@@ -8,32 +8,18 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::calls::{About, THROTTLED_HOLD, attempt};
 use super::super::events::job_event;
 use super::super::{Account, DATABASE_PAUSE, Engine};
-use super::{Lane, seed};
+use super::seed;
 use crate::cloud::{self, Api, Call, Cause};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::{OrderId, OrderRow, OrderState, UNSENT};
+use crate::domain::run::Hold;
 use crate::guard::Verdict;
 use crate::retry::{self, Blocked, Next};
-use crate::store::{Job, NextForRun, OrderMove, OrderStep, StoreError};
+use crate::store::{Job, NextForRun, OrderMove, OrderStep, Pause, StoreError};
 use crate::verdict;
 
-impl Lane {
-    /// When the cloud refuses the account's key, its calls are held and its secrets read again. Answers until when.
-    pub(super) async fn hold_if_refused(&self, failure: &Failure) -> Result<Option<Timestamp>, StoreError> {
-        let is_right = cloud::cause(self.account.provider, &failure.code) == Some(Cause::Rights);
-        if failure.class != Class::Credential || is_right {
-            return Ok(None);
-        }
-        let now = self.engine.now();
-        let Next::HoldAccount { kind, at } =
-            retry::after(failure.class, None, 0, self.engine.settings.pace, 0, now)
-        else {
-            return Ok(None);
-        };
-        self.engine.hold_account(&self.account, kind, at, failure).await?;
-        Ok(Some(at))
-    }
-}
+/// The kind of pause that a refused key brings.
+const CREDENTIAL: &str = "credential";
 
 impl Engine {
     /// Never gives up: an answer that is not recorded is an order whose fate only evidence could settle.
@@ -70,10 +56,16 @@ impl Engine {
             let written = self.store.record_attempts(vec![record.clone()]).await;
             let moved = self.store.move_order(order_move.clone()).await;
             match written.and(moved) {
-                Ok(_) | Err(StoreError::Stopped) => break,
+                Ok(true) | Err(StoreError::Stopped) => break,
+                Ok(false) => {
+                    log_late(job, row, &call);
+                    break;
+                }
                 Err(error) => {
                     tracing::error!(
-                        event = "database.failed", order_row = row.0, %error,
+                        event = "database.failed",
+                        order_row = row.0,
+                        %error,
                         "the answer to order row {row} could not be recorded, trying again"
                     );
                     tokio::time::sleep(DATABASE_PAUSE).await;
@@ -113,13 +105,16 @@ impl Engine {
                         "{} was refused {} times and is tried again only seldom now: {failure}",
                         job.instance, job.attempts + 1);
                 }
-                refused(NextForRun::Wait { until: at, reason, counts })
+                refused(NextForRun::Wait { until: at, reason, hold: Hold::Backoff, counts })
             }
             Next::HoldAccount { kind, at } => {
                 if let Err(error) = self.hold_account(account, kind, at, failure).await {
                     tracing::error!(event = "database.failed", account = %account.name, %error, "the account could not be held");
                 }
-                refused(NextForRun::Wait { until: at, reason, counts: false })
+                // The next test is the soonest expiry's; refused again it stands back for another, perhaps cheaper.
+                let was_tested = job.last_code.as_deref() == Some(&failure.code);
+                let until = if was_tested { at + at.duration_since(self.now()) } else { at };
+                refused(NextForRun::Wait { until, reason, hold: Hold::Pause, counts: false })
             }
             Next::Fail => refused(NextForRun::Fail { reason }),
             Next::Reconcile => {
@@ -128,8 +123,31 @@ impl Engine {
         }
     }
 
+    /// No call is made with a key that was refused until its next test, and that begins with the secrets read again.
+    pub(in crate::engine) async fn key_refused(
+        &self,
+        account: &Account,
+    ) -> Result<Option<(Timestamp, String)>, StoreError> {
+        let now = self.now();
+        let pauses = self.store.pauses(now).await?;
+        let is_ours = |pause: &Pause| pause.name.as_deref() == Some(account.name.as_str());
+        let Some(pause) = pauses.into_iter().find(|pause| pause.kind == CREDENTIAL && is_ours(pause)) else {
+            return Ok(None);
+        };
+        let until = pause.until.unwrap_or(now);
+        if until <= now {
+            self.reread_secrets(account);
+            return Ok(None);
+        }
+        let note = pause.note.map(|note| format!(": {note}")).unwrap_or_default();
+        Ok(Some((
+            until,
+            format!("the key of account {} is refused since {}{note}", account.name, pause.since),
+        )))
+    }
+
     /// Holds an account's orders and, for a refused key, reads its secrets again.
-    pub(super) async fn hold_account(
+    pub(in crate::engine) async fn hold_account(
         &self,
         account: &Account,
         kind: &'static str,
@@ -150,16 +168,21 @@ impl Engine {
                 "account {} is paused, the next test is at {until}: {failure}; {todo}", account.name
             );
         }
-        if kind == "credential" {
-            match (account.reread)() {
-                Ok(credentials) => account.cloud.replace_credentials(credentials),
-                Err(error) => tracing::error!(
-                    event = "account.paused", account = %account.name,
-                    "the secrets of account {} could not be read again: {error}", account.name
-                ),
-            }
+        if kind == CREDENTIAL {
+            self.reread_secrets(account);
         }
         Ok(())
+    }
+
+    /// A corrected secret is taken without a restart.
+    fn reread_secrets(&self, account: &Account) {
+        match (account.reread)() {
+            Ok(credentials) => account.cloud.replace_credentials(credentials),
+            Err(error) => tracing::error!(
+                event = "account.paused", account = %account.name,
+                "the secrets of account {} could not be read again: {error}", account.name
+            ),
+        }
     }
 
     /// An order went through: what held the account is over.
@@ -167,7 +190,7 @@ impl Engine {
         if !account.is_held.swap(false, Ordering::SeqCst) {
             return;
         }
-        match self.store.release_account(&account.name, self.now()).await {
+        match self.store.release_account(&account.name, None, self.now()).await {
             Ok(0) => {}
             Ok(_) => tracing::info!(
                 event = "account.resumed", account = %account.name,
@@ -178,6 +201,17 @@ impl Engine {
                 tracing::error!(event = "database.failed", account = %account.name, %error, "the account's pause could not be lifted");
             }
         }
+    }
+}
+
+/// The order was settled while its answer was still on its way. A number is kept with its row; that the money may
+/// have been spent against what was settled is for a person.
+fn log_late(job: &Job, row: OrderRow, call: &Call<Option<OrderId>>) {
+    if let Ok(order_id) = &call.result {
+        let id = order_id.as_ref().map(|id| id.0.as_str());
+        job_event!(error, "order.unknown", job, { order_row = row.0, order_id = id, },
+            "the cloud accepted the order for {} after its row {row} was settled: compare both in the console",
+            job.instance);
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::calls::CallError;
+use super::super::calls::{CallError, is_refused_key};
 use super::super::events::job_event;
-use super::{InHand, Lane, duration, seed};
+use super::{InHand, Lane, duration, pass_on_panic, seed};
 use crate::cloud::{Cloud, SignedPurchase};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
@@ -18,6 +18,8 @@ use crate::limiter::Permit;
 use crate::retry;
 use crate::store::{Claim, Finish, Intent, Job, StoreError, Withheld};
 
+/// Looks at one instance in a row, before the clock is suspected.
+const LOOKS_MAX: u32 = 2;
 /// Others of the same region that are looked at together with the one at the till.
 const LOOK_ALONG: usize = 500;
 /// A run held by an order under test, or by a budget, looks again no sooner than this.
@@ -25,37 +27,87 @@ const SOON: SignedDuration = SignedDuration::from_secs(5);
 
 impl Lane {
     /// Takes one due run through permit, look, guard, intent and send.
-    pub(super) async fn serve(&mut self, mut claim: Claim) -> Result<(), StoreError> {
+    pub(super) async fn serve(&mut self, claim: Claim) -> Result<(), StoreError> {
         let Some(purchase) = purchase(&claim.job) else {
-            return self.give_up(claim, Price::NotNeeded).await;
+            let verdict = self.judge(&claim, Price::NotNeeded);
+            return self.give_up(claim, verdict).await;
         };
         let api = match Cloud::purchase_api(purchase.product, &purchase.goods) {
             Ok(api) => api,
             Err(not_built) => return self.refuse(claim, not_built.into()).await,
         };
+        let Some(mut claim) = self.worth_a_permit(claim).await? else { return Ok(()) };
         let permit = self.engine.permit(&self.account, api, &purchase.region).await;
+        job_event!(info, "run.started", claim.job, { due_at = %claim.job.due_at, attempt = claim.job.attempts + 1, },
+            "the run for {} is at the till", claim.job.instance);
         let mut price = Price::NotAsked;
+        let mut looks = 0;
         loop {
             let verdict = self.judge(&claim, price.clone());
-            match verdict.decision {
-                Decision::Observe => {
+            match &verdict.decision {
+                Decision::Observe if looks < LOOKS_MAX => {
+                    looks += 1;
                     if let Err(error) = self.look(&mut claim).await {
                         return self.not_seen(claim, error).await;
                     }
                 }
+                Decision::Observe => return self.no_fresh_look(claim, verdict).await,
                 Decision::AskPrice => price = self.ask_price(&purchase).await?,
                 Decision::Order => return self.order(claim, purchase, &price, verdict, permit).await,
-                _ => return self.give_up(claim, price).await,
+                _ => return self.give_up(claim, verdict).await,
             }
         }
     }
 
-    async fn give_up(&mut self, claim: Claim, price: Price) -> Result<(), StoreError> {
-        let verdict = self.judge(&claim, price);
+    /// Ends what needs no permit to be ended: firings pile up behind a pause or an open order, and each of them
+    /// would cost a slot that another instance needs. What is asked here only saves slots; the intent's own INSERT
+    /// decides.
+    async fn worth_a_permit(&mut self, claim: Claim) -> Result<Option<Claim>, StoreError> {
+        let verdict = self.judge(&claim, Price::NotAsked);
+        if !matches!(verdict.decision, Decision::Order | Decision::Observe | Decision::AskPrice) {
+            self.give_up(claim, verdict).await?;
+            return Ok(None);
+        }
+        match self.engine.store.open_order(&claim, self.cycle(&claim)).await? {
+            Some(open) => self.withhold(claim, open, verdict).await.map(|()| None),
+            None => Ok(Some(claim)),
+        }
+    }
+
+    /// None: the counter that the instance's row holds.
+    fn cycle(&self, claim: &Claim) -> Option<Cycle> {
+        claim.job.terms.action.is_every_fire().then_some(Cycle::Due(claim.job.due_at))
+    }
+
+    /// Ends a claim by the verdict already reached: a second one, a moment later, may want another look.
+    /// The account's test decides for all: this run keeps its place in the hand until its answer is there.
+    async fn await_test(&mut self, claim: Claim) -> Result<(), StoreError> {
+        if self.sends.is_empty() {
+            // The test is another life's or was just settled: the next round asks again.
+            return self.engine.store.release(vec![claim]).await;
+        }
+        self.in_hand.push(InHand(claim));
+        self.sends.join_next().await.into_iter().for_each(pass_on_panic);
+        Ok(())
+    }
+
+    async fn give_up(&mut self, claim: Claim, verdict: Verdict) -> Result<(), StoreError> {
         match self.end_by(claim, verdict) {
             Some(finished) => self.engine.store.finish(vec![finished]).await,
             None => Ok(()),
         }
+    }
+
+    /// The record holds a later look than the clock allows: it was set back since.
+    async fn no_fresh_look(&mut self, claim: Claim, verdict: Verdict) -> Result<(), StoreError> {
+        let pace = self.engine.settings.pace;
+        let until = self.engine.now() + duration(pace.first_delay);
+        let reason =
+            "the instance was looked at and the look is not fresh: the clock was set back".to_owned();
+        let outcome = wait(until, reason, Hold::Backoff, None);
+        self.log_outcome(&claim, &outcome);
+        let finished = self.finish(claim, outcome, &verdict);
+        self.engine.store.finish(vec![finished]).await
     }
 
     async fn refuse(&mut self, claim: Claim, failure: Failure) -> Result<(), StoreError> {
@@ -72,7 +124,7 @@ impl Lane {
         match error {
             CallError::Store(error) => Err(error),
             CallError::Cloud(failure) => {
-                let held_until = self.hold_if_refused(&failure).await?;
+                let held_until = is_refused_key(&self.account, &failure).then(|| self.engine.next_test());
                 let finished = self.unseen(claim, &failure, held_until);
                 self.engine.store.finish(vec![finished]).await
             }
@@ -143,7 +195,7 @@ impl Lane {
         let now = self.engine.now();
         let observed_at = claim.known.observation.as_ref().map_or(Timestamp::MIN, |seen| seen.observed_at);
         Intent {
-            cycle: claim.job.terms.action.is_every_fire().then_some(Cycle::Due(claim.job.due_at)),
+            cycle: self.cycle(claim),
             months: match &purchase.goods {
                 Goods::Renewal(renew) => Some(renew.months),
                 Goods::Upgrade(_) => None,
@@ -196,40 +248,27 @@ impl Lane {
     ) -> Result<(), StoreError> {
         let now = self.engine.now();
         let longest = now + duration(self.engine.settings.pace.max_delay);
+        // The configured longest delay may be shorter still.
+        let soonest = longest.min(now + SOON);
         let budget = self.engine.budget(&self.account, now);
-        let wait = |until: Timestamp, reason: String, hold, code: Option<&str>| Outcome::Wait {
-            until,
-            failure: code.map(|code| Failure::ours(Class::Blocked, code, &reason)),
-            reason,
-            hold,
-            counts: false,
-        };
-        let next_day = (budget.day_start + SignedDuration::from_hours(24)).clamp(now + SOON, longest);
+        let next_day = (budget.day_start + SignedDuration::from_hours(24)).clamp(soonest, longest);
         let outcome = match withheld {
             Withheld::Stale => return Ok(()),
             Withheld::Superseded => return self.engine.store.release(vec![claim]).await,
+            Withheld::TestUnderWay => return self.await_test(claim).await,
             Withheld::Paused { until, note } => {
-                let until = until.unwrap_or(longest).clamp(now + SOON, longest);
+                let until = until.unwrap_or(longest).clamp(soonest, longest);
                 wait(until, format!("orders are paused: {note}"), Hold::Pause, None)
             }
             Withheld::OpenOrder { row, same_cycle: true } => Outcome::Skipped {
                 reason: format!("order row {row} of this very cycle is already under way"),
             },
-            Withheld::OpenOrder { row, same_cycle: false } => {
-                let until = now
-                    + duration(retry::jittered(
-                        self.engine.settings.pace.first_delay,
-                        2,
-                        self.engine.settings.pace.max_delay,
-                        seed(&claim.job),
-                    ));
-                wait(
-                    until,
-                    format!("order row {row} on the same instance is still open"),
-                    Hold::OpenOrder,
-                    None,
-                )
-            }
+            Withheld::OpenOrder { row, same_cycle: false } => wait(
+                now + self.second_delay(&claim.job),
+                format!("order row {row} on the same instance is still open"),
+                Hold::OpenOrder,
+                None,
+            ),
             Withheld::CyclePaid { row } => {
                 let reason = format!(
                     "order row {row} already paid for this term, and the instance is due all the same: \
@@ -269,6 +308,12 @@ impl Lane {
         self.engine.store.finish(vec![finished]).await
     }
 
+    /// For what waits on another order of its instance.
+    fn second_delay(&self, job: &Job) -> SignedDuration {
+        let pace = &self.engine.settings.pace;
+        duration(retry::jittered(pace.first_delay, 2, pace.max_delay, seed(job)))
+    }
+
     fn log_outcome(&self, claim: &Claim, outcome: &Outcome) {
         let job: &Job = &claim.job;
         match outcome {
@@ -283,6 +328,17 @@ impl Lane {
                 self.log_wait(claim, reason, *until, failure.as_ref())
             }
         }
+    }
+}
+
+/// Waits that count as no attempt; with a `code` they are an error for somebody to act on.
+fn wait(until: Timestamp, reason: String, hold: Hold, code: Option<&str>) -> Outcome {
+    Outcome::Wait {
+        until,
+        failure: code.map(|code| Failure::ours(Class::Blocked, code, &reason)),
+        reason,
+        hold,
+        counts: false,
     }
 }
 

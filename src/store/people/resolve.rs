@@ -1,0 +1,136 @@
+//! A person settles an order.
+
+use jiff::Timestamp;
+use sqlx::{Row, SqliteConnection};
+
+use super::{ResolveRefused, json, write_act};
+use crate::domain::failure::{Class, Failure};
+use crate::domain::order::{OrderId, OrderRow, RESOLVED_NOT_PAID};
+use crate::store::writer::Change;
+
+pub(super) struct Resolve {
+    pub(super) row: OrderRow,
+    pub(super) verdict: Verdict,
+    pub(super) person: String,
+    pub(super) now_ms: i64,
+}
+
+pub(super) enum Verdict {
+    Paid(Option<OrderId>),
+    NotPaid { force: bool },
+}
+
+/// Moves at least this late are a term, not a correction of hours: the shortest term sold is a month.
+const EXPIRY_MOVED_MS: i64 = 20 * 24 * 3_600_000;
+
+impl Change for Resolve {
+    type Reply = Result<(), ResolveRefused>;
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Self::Reply>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            replies.push(resolve(row, conn).await?);
+        }
+        Ok(replies)
+    }
+}
+
+async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result<Result<(), ResolveRefused>> {
+    let found = sqlx::query(
+        "SELECT o.state, o.run_id, o.expiry_before_ms, i.expires_at_ms, i.instance
+         FROM orders o JOIN instances i ON i.id = o.instance_id WHERE o.id = ?1",
+    )
+    .bind(resolve.row.0)
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(found) = found else { return Ok(Err(ResolveRefused::NoSuchRow(resolve.row))) };
+    let state: String = found.get(0);
+    if state != "placed" && state != "unknown" {
+        return Ok(Err(ResolveRefused::NotOpen { row: resolve.row, state }));
+    }
+    let (before, seen): (Option<i64>, Option<i64>) = (found.get(2), found.get(3));
+    let run: i64 = found.get(1);
+    match &resolve.verdict {
+        Verdict::Paid(order_id) => {
+            let after = seen.filter(|seen| before.is_none_or(|before| *seen > before));
+            settle_paid(resolve, order_id.as_ref(), after, run, conn).await?;
+        }
+        Verdict::NotPaid { force } => {
+            if let (Some(before), Some(seen), false) = (before, seen, *force)
+                && seen >= before + EXPIRY_MOVED_MS
+            {
+                let moved = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
+                return Ok(Err(ResolveRefused::ExpiryMoved {
+                    row: resolve.row,
+                    instance: found.get(4),
+                    before: moved(before),
+                    now: moved(seen),
+                }));
+            }
+            settle_not_paid(resolve, run, conn).await?;
+        }
+    }
+    let said = match &resolve.verdict {
+        Verdict::Paid(Some(order_id)) => format!("paid, order {order_id}"),
+        Verdict::Paid(None) => "paid".to_owned(),
+        Verdict::NotPaid { force: true } => "not paid (forced)".to_owned(),
+        Verdict::NotPaid { force: false } => "not paid".to_owned(),
+    };
+    let subject = resolve.row.to_string();
+    write_act("order.resolved", &subject, Some(&said), &resolve.person, resolve.now_ms, conn).await?;
+    Ok(Ok(()))
+}
+
+async fn settle_paid(
+    resolve: &Resolve,
+    order_id: Option<&OrderId>,
+    expiry_after_ms: Option<i64>,
+    run: i64,
+    conn: &mut SqliteConnection,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE orders SET state = 'confirmed', order_id = coalesce(?2, order_id), settled_at_ms = ?3, settled_by = ?4,
+                expiry_after_ms = ?5, error = NULL, next_look_at_ms = NULL WHERE id = ?1",
+    )
+    .bind(resolve.row.0)
+    .bind(order_id.map(|id| &id.0))
+    .bind(resolve.now_ms)
+    .bind(&resolve.person)
+    .bind(expiry_after_ms)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "UPDATE runs SET state = 'succeeded', epoch = NULL, hold = NULL, next_attempt_at_ms = NULL, error = NULL,
+                finished_at_ms = ?2, reason = ?3 WHERE id = ?1 AND finished_at_ms IS NULL",
+    )
+    .bind(run)
+    .bind(resolve.now_ms)
+    .bind(format!("{} said that its order was paid", resolve.person))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn settle_not_paid(resolve: &Resolve, run: i64, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    let message = format!("{} said that it was not paid", resolve.person);
+    let failure = Failure::ours(Class::Rejected, RESOLVED_NOT_PAID, &message);
+    sqlx::query(
+        "UPDATE orders SET state = 'refused', error = ?2, settled_at_ms = ?3, settled_by = ?4, next_look_at_ms = NULL
+         WHERE id = ?1",
+    )
+    .bind(resolve.row.0)
+    .bind(json(&failure)?)
+    .bind(resolve.now_ms)
+    .bind(&resolve.person)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "UPDATE runs SET state = 'queued', epoch = NULL, hold = NULL, next_attempt_at_ms = NULL, reason = ?2
+         WHERE id = ?1 AND finished_at_ms IS NULL",
+    )
+    .bind(run)
+    .bind(message)
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Answers that never came or could not be read: never a second charge, never a lost one.
+
+use std::time::Duration;
+
+use renewd::sandbox::faults::{Effect, Fault, Spoilt};
+
+use serde_json::Value;
+
+use crate::harness::{Settings, Stage, instant, policy, text};
+
+const RENEW: &str = "redis:RenewInstance";
+/// Long enough to be late, short enough to come before any client gives up.
+const LATE: Duration = Duration::from_millis(1500);
+
+fn spoilt() -> [(&'static str, Spoilt); 6] {
+    [
+        ("code", Spoilt::Code("InternalError".to_owned())),
+        ("http", Spoilt::Http(502)),
+        ("drop", Spoilt::Drop),
+        ("stall", Spoilt::Stall(LATE)),
+        ("garbage", Spoilt::Garbage),
+        ("truncate", Spoilt::Truncate),
+    ]
+}
+
+#[test]
+fn whatever_spoils_an_answer_before_or_after_the_charge_each_instance_is_charged_once() {
+    let stage = Stage::new();
+    let mut before = Vec::new();
+    let mut after = Vec::new();
+    for (name, spoilt) in spoilt() {
+        for (effect, word, ids) in
+            [(Effect::Before, "before", &mut before), (Effect::After, "after", &mut after)]
+        {
+            let id = format!("crs-{name}-{word}");
+            stage.expires_in_days(&id, 5);
+            stage.cloud.inject(vec![Fault::spoil(RENEW, effect, spoilt.clone()).on(&id)]);
+            ids.push(id);
+        }
+    }
+    let all: Vec<&str> = before.iter().chain(&after).map(String::as_str).collect();
+    stage.write_policies(&policy("month", &all, ""));
+    let daemon = stage.start();
+    for id in &all {
+        stage.until_order(id, "confirmed");
+    }
+    daemon.stop();
+
+    stage.assert_agreement();
+    for id in &before {
+        let orders = stage.orders_of(id);
+        let states: Vec<&str> = orders.iter().map(|order| text(order, "state")).collect();
+        assert_eq!(states, ["confirmed", "refused"], "{id} was not charged and is ordered exactly once more");
+        assert_eq!(orders[1]["error"]["code"], "NotOrdered", "{id}");
+        assert_eq!(orders[1]["run_id"], orders[0]["run_id"], "{id}: its run is judged anew");
+    }
+    for id in &after {
+        let orders = stage.orders_of(id);
+        assert_eq!(orders.len(), 1, "{id} was charged and is never ordered again: {orders:#?}");
+        assert_eq!(stage.until_run(id, "succeeded")["id"], orders[0]["run_id"]);
+    }
+}
+
+#[test]
+fn a_throttled_order_is_tried_again_and_never_counts_as_an_attempt() {
+    let stage = Stage::new();
+    let throttled = Spoilt::Code("RequestLimitExceeded".to_owned());
+    stage.cloud.inject(vec![Fault::spoil(RENEW, Effect::Before, throttled).on("crs-sandbox-1").times(2)]);
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let daemon = stage.start();
+    let order = stage.until_order("crs-sandbox-1", "confirmed");
+    daemon.stop();
+
+    let run = stage.until_run("crs-sandbox-1", "succeeded");
+    assert_eq!(run["id"], order["run_id"]);
+    assert_eq!(run["attempts"], 0, "{run:#}");
+    let refused = stage.list(&["orders", "--state", "refused"]);
+    assert_eq!(refused.len(), 2);
+    assert!(refused.iter().all(|order| order["error"]["class"] == "throttled"), "{refused:#?}");
+    stage.assert_agreement();
+}
+
+#[test]
+fn a_busy_instance_is_tried_again_and_each_refusal_counts_as_an_attempt() {
+    let stage = Stage::new();
+    let busy = Spoilt::Code("ResourceInUse.InstanceBeenLocked".to_owned());
+    stage.cloud.inject(vec![Fault::spoil(RENEW, Effect::Before, busy).on("crs-sandbox-1").times(2)]);
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let daemon = stage.start();
+    let order = stage.until_order("crs-sandbox-1", "confirmed");
+    daemon.stop();
+
+    let runs = stage.runs_of("crs-sandbox-1");
+    let attempts: i64 = runs.iter().map(|run| run["attempts"].as_i64().unwrap()).sum();
+    assert_eq!(attempts, 2, "{runs:#?}");
+    let succeeded = runs.iter().find(|run| run["id"] == order["run_id"]).unwrap();
+    assert_eq!(succeeded["state"], "succeeded");
+    stage.assert_agreement();
+}
+
+#[test]
+fn an_empty_balance_pauses_the_account_and_a_top_up_heals_it_soonest_expiry_first() {
+    let stage = Stage::new();
+    let ids = ["crs-late", "crs-soon", "crs-middle"];
+    for (id, days) in ids.into_iter().zip([9, 3, 6]) {
+        stage.expires_in_days(id, days);
+    }
+    stage.cloud.set_balance(crate::harness::KEY_ID, renewd::domain::money::Fen::new(0));
+    stage.write_policies(&policy("month", &ids, ""));
+    let daemon = stage.start();
+    let paused = daemon.until_event("account.paused");
+    assert_eq!(paused["level"], "ERROR");
+    assert_eq!(paused["account"], "shop");
+    assert_eq!(paused["code"], "ResourceUnavailable.AccountBalanceNotEnough");
+    let status = stage.status();
+    assert_eq!(status["paused"][0]["name"], "shop", "{status:#}");
+    assert!(stage.cloud.ledger().is_empty());
+
+    stage.cloud.set_balance(crate::harness::KEY_ID, renewd::domain::money::Fen::new(1_000_000));
+    for id in ids {
+        stage.until_order(id, "confirmed");
+    }
+    daemon.until_event("account.resumed");
+    daemon.stop();
+    let charged: Vec<String> = stage.cloud.ledger().iter().map(|charge| charge.instance.clone()).collect();
+    assert_eq!(charged, ["crs-soon", "crs-middle", "crs-late"]);
+    assert_eq!(stage.status()["paused"].as_array().map(Vec::len), Some(0));
+    stage.assert_agreement();
+}
+
+#[test]
+fn a_wrong_secret_stops_all_calls_until_the_next_test_and_the_corrected_file_is_taken_by_it() {
+    let stage =
+        Stage::with(&Settings { secret: "sandbox-secret-kye", max_delay_seconds: 5, ..Settings::default() });
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let daemon = stage.start();
+    let paused = daemon.until_event("account.paused");
+    assert_eq!((&paused["level"], &paused["class"]), (&"ERROR".into(), &"credential".into()));
+    stage.write_secret(renewd::sandbox::SECRET_KEY);
+    let refused = calls_refused(&stage);
+    let run = stage.until_run("crs-sandbox-1", "waiting");
+    assert!(text(&run, "reason").contains("AuthFailure.SignatureFailure"), "{run:#}");
+    assert!(stage.orders().is_empty(), "no order was even intended");
+
+    let order = stage.until_order("crs-sandbox-1", "confirmed");
+    assert!(instant(&order["sent_at"]) >= instant(&paused["next_attempt_at"]), "{order:#}");
+    assert_eq!(calls_refused(&stage), refused, "firings went on, calls did not");
+    daemon.until_event("account.resumed");
+    daemon.stop();
+    stage.assert_agreement();
+}
+
+fn calls_refused(stage: &Stage) -> Value {
+    let requests = serde_json::to_value(stage.cloud.requests()).unwrap();
+    requests["redis:DescribeInstances"]["by_code"]["AuthFailure.SignatureFailure"].clone()
+}

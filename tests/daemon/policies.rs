@@ -1,0 +1,112 @@
+//! Policy files that change under the service, for better and for worse.
+
+use serde_json::Value;
+
+use crate::harness::{Stage, policy, stderr, text, until};
+
+const BROKEN: &str = "[policy.month]\naccount = \"shop\"\nproduct = \"redsi\"\n";
+
+#[test]
+fn a_broken_set_with_none_ever_accepted_ends_with_78_and_makes_no_database() {
+    let stage = Stage::new();
+    stage.write_policies(BROKEN);
+    let output = stage.renewd(&["run"]);
+    assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+    assert!(stderr(&output).contains("redsi"), "{}", stderr(&output));
+    assert!(!stage.database().exists());
+    let made: Vec<_> =
+        std::fs::read_dir(stage.folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(made.iter().all(|name| !name.to_string_lossy().starts_with("renewd.db")), "{made:?}");
+}
+
+#[test]
+fn a_broken_main_file_ends_with_78_whatever_was_accepted_before() {
+    let stage = Stage::new();
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    stage.start().stop();
+    let path = stage.folder().join("renewd.toml");
+    let broken = std::fs::read_to_string(&path).unwrap().replace("first_delay_seconds", "first_delay");
+    std::fs::write(path, broken).unwrap();
+    for arguments in [&["run"][..], &["check"], &["orders"]] {
+        let output = stage.renewd(arguments);
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("first_delay"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_start_with_a_broken_set_runs_the_last_accepted_one_and_says_so() {
+    let stage = Stage::new();
+    stage.expires_in_days("crs-sandbox-1", 200);
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    stage.start().stop();
+    stage.expires_in_days("crs-sandbox-2", 5);
+    stage.write_policies(BROKEN);
+
+    let daemon = stage.start();
+    let refused = daemon.until_event("config.refused");
+    assert_eq!(refused["level"], "ERROR");
+    assert!(text(&refused, "message").contains("redsi"));
+    let fires = |event: &Value| event["policy"] == "month";
+    daemon.until_event_that("schedule.fired", fires);
+    let status = stage.status();
+    assert!(text(&status["policies"], "refused").contains("redsi"), "{status:#}");
+    assert_eq!(status["policies"]["is_on_disk"], false);
+    assert!(stage.ok(&["status"]).contains("REFUSED"));
+
+    stage.write_policies(&policy("month", &["crs-sandbox-2"], ""));
+    daemon.reload("config.reloaded");
+    let status = stage.status();
+    assert_eq!(status["policies"]["refused"], Value::Null, "{status:#}");
+    assert_eq!(status["policies"]["is_on_disk"], true);
+    stage.until_order("crs-sandbox-2", "confirmed");
+    daemon.stop();
+    stage.assert_agreement();
+}
+
+#[test]
+fn a_reload_takes_a_good_edit_whole_and_refuses_a_broken_one_whole() {
+    let stage = Stage::new();
+    let ids = ["crs-sandbox-1", "crs-sandbox-2", "crs-sandbox-3"];
+    for id in ids {
+        stage.expires_in_days(id, 200);
+    }
+    let old = [policy("stays", &ids[..1], ""), policy("goes", &ids[1..2], "")].concat();
+    stage.write_policies(&old);
+    let daemon = stage.start();
+
+    let changed = policy("stays", &ids[..1], "").replace("months = 1", "months = 2");
+    stage.write_policies(&[changed.clone(), policy("comes", &ids[2..], "")].concat());
+    daemon.reload("config.reloaded");
+    let in_force = stage.list(&["policies"]);
+    let of = |name: &str| in_force.iter().find(|row| row["policy"] == name).unwrap();
+    assert_eq!((&of("stays")["revision"], &of("stays")["retired"]), (&2.into(), &false.into()));
+    assert_eq!((&of("comes")["revision"], &of("comes")["retired"]), (&1.into(), &false.into()));
+    assert_eq!(of("goes")["retired"], true);
+    for (name, word) in [("stays", "changed"), ("comes", "added"), ("goes", "retired")] {
+        daemon.until_event_that("config.policy", |event| {
+            event["policy"] == name && text(event, "message").contains(word)
+        });
+    }
+
+    // One good new policy beside a mistake: nothing of the set is taken.
+    let due = stage.expires_in_days("crs-sandbox-9", 3);
+    stage.write_policies(&[changed, policy("early", &["crs-sandbox-9"], ""), BROKEN.to_owned()].concat());
+    let refused = daemon.reload("config.refused");
+    assert_eq!(refused["level"], "ERROR");
+    assert_eq!(without_next_firing(stage.list(&["policies"])), without_next_firing(in_force));
+    let fired =
+        |name: &str| daemon.events("schedule.fired").iter().filter(|event| event["policy"] == name).count();
+    let before = fired("comes");
+    until("the old set fires on", || (fired("comes") > before + 2).then_some(()));
+    assert_eq!(fired("early"), 0, "an instance due on {due} is nobody's yet");
+    daemon.stop();
+    assert!(stage.cloud.ledger().is_empty());
+    assert!(stage.orders().is_empty());
+}
+
+/// Next firings move on by themselves.
+fn without_next_firing(mut policies: Vec<Value>) -> Vec<Value> {
+    policies.iter_mut().for_each(|row| row["next_due_at"] = Value::Null);
+    policies
+}

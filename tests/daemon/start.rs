@@ -1,0 +1,122 @@
+//! What the service refuses to start on, and that it leaves everything as it was.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Output;
+
+use renewd::cloud::canonical::sha256_hex;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+
+use crate::harness::{Stage, policy, stderr, text};
+
+#[test]
+fn a_missing_database_folder_is_named_and_not_made() {
+    let stage = Stage::new();
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let path = stage.folder().join("renewd.toml");
+    let settings = fs::read_to_string(&path).unwrap().replace("renewd.db", "state/renewd.db");
+    fs::write(path, settings).unwrap();
+    let before = files(stage.folder());
+
+    let output = stage.renewd(&["run"]);
+
+    assert_refused(&output, "state");
+    assert_refused(&output, "does not exist");
+    assert_eq!(files(stage.folder()), before);
+    assert!(!stage.folder().join("state").exists());
+    assert!(stage.cloud.requests().is_empty(), "no call was made");
+}
+
+#[test]
+fn a_read_only_database_is_refused_also_for_root_and_stays_as_it_is() {
+    let stage = stopped_after_a_renewal();
+    let writable = fs::metadata(stage.database()).unwrap().permissions();
+    fs::set_permissions(stage.database(), fs::Permissions::from_mode(0o444)).unwrap();
+    let before = files(stage.folder());
+
+    let output = stage.renewd(&["run"]);
+
+    assert_refused(&output, "cannot be written");
+    assert_eq!(files(stage.folder()), before);
+    fs::set_permissions(stage.database(), writable).unwrap();
+    stage.start().stop();
+    stage.assert_agreement();
+}
+
+#[test]
+fn a_newer_schema_is_refused_by_the_service_and_by_commands_and_nothing_is_changed() {
+    let stage = stopped_after_a_renewal();
+    stage.block_on(async {
+        let options = SqliteConnectOptions::new().filename(stage.database());
+        let mut database = options.connect().await.unwrap();
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (9999, 'of tomorrow', TRUE, x'00', 0)",
+        )
+        .execute(&mut database)
+        .await
+        .unwrap();
+        database.close().await.unwrap();
+    });
+    let before = files(stage.folder());
+
+    for arguments in [&["run"][..], &["orders"], &["pause"]] {
+        let output = stage.renewd(arguments);
+        assert_refused(&output, "newer renewd");
+        assert_refused(&output, "9999");
+        assert_eq!(files(stage.folder()), before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_the_first_one_goes_on() {
+    let stage = Stage::new();
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let first = stage.start();
+
+    let output = stage.renewd(&["run"]);
+
+    assert_refused(&output, "another renewd");
+    assert_refused(&output, &first.pid().to_string());
+    let status = stage.status();
+    assert_eq!(status["daemon"]["running"], true);
+    assert_eq!(status["daemon"]["pid"], first.pid(), "the second left no trace");
+    let due = text(&stage.until_order("crs-sandbox-1", "confirmed"), "policy").to_owned();
+    assert_eq!(due, "month");
+    let fired = first.events("schedule.fired").len();
+    crate::harness::until("the first fires on", || {
+        (first.events("schedule.fired").len() > fired + 1).then_some(())
+    });
+    first.stop();
+    stage.assert_agreement();
+}
+
+/// A stage whose database has a confirmed order and no daemon.
+fn stopped_after_a_renewal() -> Stage {
+    let stage = Stage::new();
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let daemon = stage.start();
+    stage.until_order("crs-sandbox-1", "confirmed");
+    daemon.stop();
+    stage
+}
+
+fn assert_refused(output: &Output, words: &str) {
+    let said = stderr(output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(words), "{words:?} is not in {said}");
+}
+
+/// Every file of the folder with a digest of its bytes. The lock file names whoever tried last: it is no part
+/// of what is kept.
+fn files(folder: &Path) -> BTreeMap<String, String> {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+    files
+        .map(|entry| (entry.file_name().into_string().unwrap(), sha256_hex(&fs::read(entry.path()).unwrap())))
+        .filter(|(name, _)| name != "renewd.db.lock")
+        .collect()
+}

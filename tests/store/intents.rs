@@ -1,0 +1,304 @@
+//! What an intent's own INSERT refuses, whatever its caller believed a moment ago.
+
+use jiff::{SignedDuration, Timestamp};
+use renewd::domain::failure::{Class, Failure};
+use renewd::domain::money::Fen;
+use renewd::domain::order::{Committed, Cycle, OrderId, OrderRow};
+use renewd::domain::policy::Policy;
+use renewd::domain::product::{AccountName, PolicyName, Region};
+use renewd::domain::run::Epoch;
+use renewd::store::{Budget, Claim, Intent, NextForRun, OrderMove, OrderStep, PauseScope, Withheld};
+
+use crate::stage::{CVM, CVM_V2, Stage, budget, days, every_fire, intent, policy, start};
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+/// One due instance, seen and claimed.
+async fn one_claim(stage: &Stage) -> (Epoch, Claim, Timestamp) {
+    let (epoch, mut claims, now) = claims_of(stage, &[policy("cache", &["crs-1"])]).await;
+    (epoch, claims.remove(0), now)
+}
+
+async fn claims_of(stage: &Stage, set: &[Policy]) -> (Epoch, Vec<Claim>, Timestamp) {
+    let epoch = stage.begin().await;
+    stage.apply(set, start()).await;
+    let now = start() + HOUR;
+    for id in set.iter().flat_map(|policy| &policy.instances) {
+        stage.see(id.as_str(), now, now + days(3)).await;
+    }
+    stage.fire(now).await;
+    (epoch, stage.claim(epoch).await, now)
+}
+
+async fn settle(stage: &Stage, row: OrderRow, claim: &Claim, step: OrderStep, now: Timestamp) -> bool {
+    let run = claim.job.run;
+    let order_move = OrderMove { row, run, at: now, sent_at: None, step, look: None, amount: None };
+    stage.store.move_order(order_move).await.unwrap()
+}
+
+fn confirmed() -> OrderStep {
+    OrderStep::Confirmed {
+        order_id: Some(OrderId("1".to_owned())),
+        expiry_after: None,
+        reason: "paid".to_owned(),
+    }
+}
+
+fn not_ordered() -> OrderStep {
+    let failure = Failure::ours(Class::Unknown, "NotOrdered", "not seen");
+    OrderStep::Refused { failure, next: NextForRun::Queue { reason: "again".to_owned() } }
+}
+
+fn paused(withheld: Result<Committed, Withheld>) -> bool {
+    matches!(withheld, Err(Withheld::Paused { .. }))
+}
+
+#[tokio::test]
+async fn a_claim_of_an_older_epoch_can_no_longer_be_ordered_for() {
+    let stage = Stage::open().await;
+    let (_, claim, now) = one_claim(&stage).await;
+    stage.begin().await;
+    assert_eq!(stage.intend(&claim, now).await.unwrap_err(), Withheld::Stale);
+    assert_eq!(stage.count("SELECT count(*) FROM orders").await, 0);
+}
+
+#[tokio::test]
+async fn an_order_is_committed_once_for_a_claim() {
+    let stage = Stage::open().await;
+    let (_, claim, now) = one_claim(&stage).await;
+    assert_eq!(stage.store.open_order(&claim, None).await.unwrap(), None);
+    let row = stage.intend(&claim, now).await.unwrap().row();
+    let again = stage.intend(&claim, now).await.unwrap_err();
+    assert_eq!(again, Withheld::OpenOrder { row, same_cycle: true });
+    assert_eq!(stage.store.open_order(&claim, None).await.unwrap(), Some(again));
+}
+
+#[tokio::test]
+async fn a_pause_that_another_process_has_written_is_in_force_at_once() {
+    let stage = Stage::open().await;
+    let (_, claim, now) = one_claim(&stage).await;
+    let command = stage.command().await;
+    let scopes = [
+        PauseScope::All,
+        PauseScope::Account(AccountName::parse("shop").unwrap()),
+        PauseScope::Policy(PolicyName::parse("cache").unwrap()),
+    ];
+    for scope in scopes {
+        command.pause(&scope, None, None, "operator", now).await.unwrap();
+        assert!(paused(stage.intend(&claim, now).await), "{scope}");
+        assert_eq!(command.resume(&scope, "operator", now).await.unwrap(), 1, "{scope}");
+    }
+    let others = [
+        PauseScope::Account(AccountName::parse("other").unwrap()),
+        PauseScope::Policy(PolicyName::parse("other").unwrap()),
+    ];
+    for scope in others {
+        command.pause(&scope, None, None, "operator", now).await.unwrap();
+    }
+    assert!(stage.intend(&claim, now).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_pause_with_an_end_holds_until_then_and_not_a_moment_longer() {
+    let stage = Stage::open().await;
+    let (_, claim, now) = one_claim(&stage).await;
+    let until = now + HOUR;
+    stage.store.pause(&PauseScope::All, Some(until), None, "operator", now).await.unwrap();
+    assert!(paused(stage.intend(&claim, until - SignedDuration::from_millis(1)).await));
+    assert!(stage.intend(&claim, until).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_held_account_lets_one_order_through_at_a_time_once_its_test_is_due() {
+    let stage = Stage::open().await;
+    let (_, claims, now) = claims_of(&stage, &[policy("cache", &["crs-1", "crs-2"])]).await;
+    let account = AccountName::parse("shop").unwrap();
+    stage.store.hold_account(&account, "balance", now + HOUR, "no money", now).await.unwrap();
+    assert!(paused(stage.intend(&claims[0], now).await));
+    let tested = stage.intend(&claims[0], now + HOUR).await.unwrap().row();
+    assert_eq!(stage.intend(&claims[1], now + HOUR).await.unwrap_err(), Withheld::TestUnderWay);
+    assert!(settle(&stage, tested, &claims[0], confirmed(), now + HOUR).await);
+    assert!(stage.intend(&claims[1], now + HOUR).await.is_ok());
+}
+
+#[tokio::test]
+async fn spellings_and_accounts_do_not_make_an_instance_another() {
+    let stage = Stage::open().await;
+    let long = Policy { product: CVM, ..policy("long", &["ins-1"]) };
+    let short = Policy {
+        product: CVM_V2,
+        region: Region::parse("gz").unwrap(),
+        account: AccountName::parse("other").unwrap(),
+        ..policy("short", &["ins-1"])
+    };
+    let (epoch, claims, now) = claims_of(&stage, &[long, short]).await;
+    let others = stage.claim_of("other", epoch).await;
+    let row = stage.intend(&claims[0], now).await.unwrap().row();
+    let withheld = stage.intend(&others[0], now).await.unwrap_err();
+    assert_eq!(withheld, Withheld::OpenOrder { row, same_cycle: true });
+    assert_eq!(stage.count("SELECT count(*) FROM instances").await, 1);
+}
+
+#[tokio::test]
+async fn another_cycle_waits_for_the_open_order_instead_of_being_skipped() {
+    let stage = Stage::open().await;
+    let (epoch, claim, now) = one_claim(&stage).await;
+    let row = stage.intend(&claim, now).await.unwrap().row();
+    stage.apply(&[policy("cache", &["crs-1"]), every_fire(policy("monthly", &["crs-1"]))], now).await;
+    stage.fire(now + HOUR).await;
+    let claims = stage.claim(epoch).await;
+    let monthly = claims.iter().find(|claim| claim.job.policy.as_str() == "monthly").unwrap();
+    let cycle = Some(Cycle::Due(monthly.job.due_at));
+    let intent = Intent { cycle: cycle.clone(), ..intent(monthly, now) };
+    let withheld = stage.store.intend(monthly, intent).await.unwrap().unwrap_err();
+    assert_eq!(withheld, Withheld::OpenOrder { row, same_cycle: false });
+    assert_eq!(stage.store.open_order(monthly, cycle).await.unwrap(), Some(withheld));
+}
+
+#[tokio::test]
+async fn a_cycle_that_is_paid_is_not_paid_again_until_the_expiry_moves_on() {
+    let stage = Stage::open().await;
+    let (epoch, claim, now) = one_claim(&stage).await;
+    let row = stage.intend(&claim, now).await.unwrap().row();
+    settle(&stage, row, &claim, confirmed(), now).await;
+    stage.fire(now + HOUR).await;
+    let claim = stage.claim(epoch).await.remove(0);
+    assert_eq!(stage.intend(&claim, now).await.unwrap_err(), Withheld::CyclePaid { row });
+
+    let later = now + days(31);
+    stage.see("crs-1", later, now + days(34)).await;
+    stage.fire(later).await;
+    let claim = stage.claim(epoch).await.remove(0);
+    assert!(stage.intend(&claim, later).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_cycle_whose_order_did_not_happen_may_be_ordered_again() {
+    let stage = Stage::open().await;
+    let (epoch, claim, now) = one_claim(&stage).await;
+    let row = stage.intend(&claim, now).await.unwrap().row();
+    settle(&stage, row, &claim, not_ordered(), now).await;
+    let claim = stage.claim(epoch).await.remove(0);
+    assert!(stage.intend(&claim, now).await.is_ok());
+}
+
+#[tokio::test]
+async fn orders_a_day_are_counted_until_the_day_turns() {
+    let stage = Stage::open().await;
+    let (_, claims, now) = claims_of(&stage, &[policy("cache", &["crs-1", "crs-2", "crs-3"])]).await;
+    let with = |claim: &Claim, day_start| Intent {
+        budget: Budget { orders_per_day: Some(2), day_start, ..budget(now) },
+        ..intent(claim, now)
+    };
+    for claim in &claims[..2] {
+        assert!(stage.store.intend(claim, with(claim, now - HOUR)).await.unwrap().is_ok());
+    }
+    let third = &claims[2];
+    let withheld = stage.store.intend(third, with(third, now - HOUR)).await.unwrap().unwrap_err();
+    assert_eq!(withheld, Withheld::OrdersPerDay { limit: 2 });
+    let next_day = now + SignedDuration::from_millis(1);
+    assert!(stage.store.intend(third, with(third, next_day)).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn an_absent_orders_a_day_is_twice_the_instances_and_at_least_ten() {
+    let stage = Stage::open().await;
+    let ids: Vec<String> = (1..=11).map(|id| format!("crs-{id}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let (_, claims, now) = claims_of(&stage, &[policy("cache", &ids)]).await;
+    for claim in &claims {
+        assert!(stage.intend(claim, now).await.is_ok(), "eleven of twenty-two");
+    }
+}
+
+#[tokio::test]
+async fn money_budgets_hold_to_the_fen_and_want_a_known_price() {
+    let stage = Stage::open().await;
+    let (_, claims, now) = claims_of(&stage, &[policy("cache", &["crs-1", "crs-2", "crs-3"])]).await;
+    let with = |claim: &Claim, amount, per_day, per_month| Intent {
+        amount,
+        budget: Budget { per_day, per_month, ..budget(now) },
+        ..intent(claim, now)
+    };
+    let fen = |fen| Some(Fen::new(fen));
+    let ask = async |claim: &Claim, intent| stage.store.intend(claim, intent).await.unwrap();
+    let [first, second, third] = &claims[..] else { panic!("three claims") };
+    assert_eq!(ask(first, with(first, None, fen(100), None)).await.unwrap_err(), Withheld::PriceUnknown);
+    assert_eq!(ask(first, with(first, None, None, fen(100))).await.unwrap_err(), Withheld::PriceUnknown);
+    assert_eq!(ask(first, with(first, fen(101), fen(100), None)).await.unwrap_err(), Withheld::MoneyPerDay);
+    assert!(ask(first, with(first, fen(60), fen(100), fen(100))).await.is_ok());
+    assert_eq!(ask(second, with(second, fen(41), fen(100), None)).await.unwrap_err(), Withheld::MoneyPerDay);
+    assert_eq!(
+        ask(second, with(second, fen(41), None, fen(100))).await.unwrap_err(),
+        Withheld::MoneyPerMonth
+    );
+    assert!(ask(second, with(second, fen(40), fen(100), fen(100))).await.is_ok());
+    assert!(ask(third, with(third, None, None, None)).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_changed_since_the_guard_looked_makes_an_intent_void() {
+    let stage = Stage::open().await;
+    let (epoch, claim, now) = one_claim(&stage).await;
+    stage.see("crs-1", now + SignedDuration::from_secs(1), now + days(40)).await;
+    assert_eq!(stage.intend(&claim, now).await.unwrap_err(), Withheld::Superseded);
+    stage.store.release(vec![claim]).await.unwrap();
+    let claim = stage.claim(epoch).await.remove(0);
+    let edited = policy("cache", &["crs-1", "crs-2"]);
+    stage.apply(std::slice::from_ref(&edited), now).await;
+    assert_eq!(stage.intend(&claim, now).await.unwrap_err(), Withheld::Superseded);
+    stage.store.release(vec![claim]).await.unwrap();
+    let claim = stage.claim(epoch).await.remove(0);
+    stage.apply(&[Policy { enabled: false, ..edited }], now).await;
+    assert_eq!(stage.intend(&claim, now).await.unwrap_err(), Withheld::Superseded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_intents_at_once_on_one_instance_one_is_written_and_the_others_are_told() {
+    let stage = Stage::open().await;
+    let mut set: Vec<Policy> = (0..20).map(|number| policy(&format!("same-{number}"), &["crs-1"])).collect();
+    set.push(policy("free", &["crs-2"]));
+    let (_, claims, now) = claims_of(&stage, &set).await;
+    assert_eq!(claims.len(), 21);
+    let asked = claims.into_iter().map(|claim| {
+        let store = stage.store.clone();
+        tokio::spawn(async move {
+            let answer = store.intend(&claim, intent(&claim, now)).await.unwrap();
+            (claim.job.instance.to_string(), answer.map(|committed| committed.row()))
+        })
+    });
+    let mut written = Vec::new();
+    for asked in asked.collect::<Vec<_>>() {
+        match asked.await.unwrap() {
+            (instance, Ok(_)) => written.push(instance),
+            (_, Err(withheld)) => assert!(matches!(withheld, Withheld::OpenOrder { same_cycle: true, .. })),
+        }
+    }
+    written.sort();
+    assert_eq!(written, ["crs-1", "crs-2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_the_schema_refuses_fails_its_own_caller_only() {
+    let stage = Stage::open().await;
+    let (_, claims, now) = claims_of(&stage, &[policy("cache", &["crs-1", "crs-2", "crs-3"])]).await;
+    let rule = "CREATE TRIGGER no_second BEFORE INSERT ON orders
+         WHEN NEW.instance_id = (SELECT id FROM instances WHERE instance = 'crs-2')
+         BEGIN SELECT RAISE(ABORT, 'not this one'); END";
+    sqlx::query(rule).execute(&mut stage.sql().await).await.unwrap();
+    let asked = claims.into_iter().map(|claim| {
+        let store = stage.store.clone();
+        tokio::spawn(async move {
+            let answer = store.intend(&claim, intent(&claim, now)).await;
+            (claim.job.instance.to_string(), answer.is_ok_and(|answer| answer.is_ok()))
+        })
+    });
+    let mut answers = Vec::new();
+    for asked in asked.collect::<Vec<_>>() {
+        answers.push(asked.await.unwrap());
+    }
+    answers.sort();
+    let wanted = [("crs-1", true), ("crs-2", false), ("crs-3", true)];
+    assert_eq!(answers, wanted.map(|(id, written)| (id.to_owned(), written)));
+    assert_eq!(stage.count("SELECT count(*) FROM orders").await, 2);
+}

@@ -1,0 +1,19 @@
+//! The store through its public API, and what only the whole of engine, store and schema can promise.
+//! (`cfg(test)` is always true here; it tells clippy that helpers may unwrap as tests do.)
+
+#[cfg(test)]
+mod epochs;
+#[cfg(test)]
+mod firings;
+#[cfg(test)]
+mod intents;
+#[cfg(test)]
+mod observations;
+#[cfg(test)]
+mod orders;
+#[cfg(test)]
+mod policies;
+#[cfg(test)]
+mod schema;
+#[cfg(test)]
+mod stage;
