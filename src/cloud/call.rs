@@ -15,7 +15,9 @@ use crate::domain::product::{Product, Provider};
 pub struct Api {
     /// `service:Action`, the spelling of rate keys, logs and metrics.
     pub name: &'static str,
+    /// Where none is documented, the pace we keep of our own accord.
     pub documented_per_second: u32,
+    is_documented: bool,
 }
 
 /// A finished call, whatever came of it. One call is one request: its permit is good for no second one.
@@ -75,7 +77,17 @@ pub enum Cause {
 
 impl Api {
     pub const fn new(name: &'static str, documented_per_second: u32) -> Api {
-        Api { name, documented_per_second }
+        Api { name, documented_per_second, is_documented: true }
+    }
+
+    /// One whose pages publish no limit: the pace is ours, and kept whole.
+    pub const fn paced(name: &'static str, own_per_second: u32) -> Api {
+        Api { name, documented_per_second: own_per_second, is_documented: false }
+    }
+
+    /// Calls a second: `share` of the documented limit, which others use too, or the whole of a pace of our own.
+    pub fn pace(self, share: f64) -> f64 {
+        f64::from(self.documented_per_second) * if self.is_documented { share } else { 1.0 }
     }
 }
 

@@ -14,6 +14,8 @@ mod account;
 mod call;
 pub mod canonical;
 mod endpoint;
+mod header;
+mod reading;
 pub mod tencentcloud;
 mod transport;
 
