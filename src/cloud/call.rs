@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::cloud::transport;
 use crate::domain::failure::{Class, Failure};
-use crate::domain::order::{Answer, OrderId};
+use crate::domain::order::{Answer, ListedOrder, OrderId};
 use crate::domain::product::{Product, Provider};
 
 /// One API with the pace that its page documents: what a permit is taken for.
@@ -44,6 +44,19 @@ pub struct Report {
     /// The cloud's own clock, from its `Date` header.
     pub server_date: Option<Timestamp>,
 }
+
+/// A part of an order list, for products whose list knows no instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrdersPage {
+    /// Renewals of any instance of the account, in any state.
+    pub orders: Vec<ListedOrder>,
+    /// Where the list goes on; none on its last page.
+    pub next: Option<PageToken>,
+}
+
+/// The cloud's own word for the next page.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PageToken(pub(super) String);
 
 /// A purchase as it will leave, or never: built and signed once.
 #[derive(Debug)]
