@@ -157,8 +157,8 @@ impl Cloud {
     }
 
     /// The API that [`Cloud::balance`] will call; none where this build has none.
-    pub fn balance_api(&self) -> Option<Api> {
-        match self.provider {
+    pub fn balance_api(provider: Provider) -> Option<Api> {
+        match provider {
             Provider::TencentCloud => None,
             Provider::Volcengine => Some(volcengine::billing::BALANCE.api),
         }
