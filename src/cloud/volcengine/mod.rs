@@ -279,3 +279,6 @@ fn headers(
 fn not_built(product: VolcengineProduct) -> NotBuilt {
     NotBuilt::new(Product::Volcengine(product))
 }
+
+#[cfg(test)]
+mod tests;
