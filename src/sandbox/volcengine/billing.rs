@@ -128,7 +128,7 @@ fn query_price_for_renew(mut arguments: Arguments) -> Result<Act, Refusal> {
 }
 
 fn price_list(prices: &[(String, Fen)]) -> Value {
-    let total = Fen::new(prices.iter().map(|(_, price)| price.get()).sum());
+    let total = Fen::new(prices.iter().fold(0_i64, |sum, (_, price)| sum.saturating_add(price.get())));
     let amounts = prices.iter().map(|(id, price)| {
         json!({
             "InstanceID": id,

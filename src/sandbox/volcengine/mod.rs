@@ -328,3 +328,98 @@ fn query_value(request: &Request<Bytes>, name: &str) -> Option<String> {
 fn signed(lag: Duration) -> SignedDuration {
     SignedDuration::try_from(lag).unwrap_or(SignedDuration::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(NOW).unwrap()
+    }
+
+    /// A call of each API that succeeds.
+    fn good_call() -> impl Strategy<Value = (&'static str, Value)> {
+        prop::sample::select(vec![
+            ("ecs:RenewInstance", json!({ "InstanceId": "i-sandbox-1", "Period": 1, "ClientToken": "t" })),
+            ("ecs:DescribeInstances", json!({ "InstanceIds": ["i-sandbox-1"], "MaxResults": 100 })),
+            ("billing:ListAvailableInstances", json!({ "InstanceIDs": ["i-sandbox-1"] })),
+            (
+                "billing:QueryPriceForRenew",
+                json!({ "Product": "ECS", "InstanceIDList": ["i-sandbox-1"], "UseDuration": 1 }),
+            ),
+            ("billing:ListOrders", json!({ "OrderType": "Renew" })),
+            ("billing:QueryBalanceAcct", json!({})),
+        ])
+    }
+
+    fn name() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "ClientToken",
+            "CreateTimeEnd",
+            "CreateTimeStart",
+            "InstanceIDList",
+            "InstanceId",
+            "InstanceIds",
+            "MaxResults",
+            "NextToken",
+            "OrderType",
+            "Period",
+            "PeriodUnit",
+            "RenewType",
+            "UseDuration",
+        ])
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let texts =
+            ["", "Month", "Renew", "-9999-01-01T00:00:00Z", "9999-12-31T00:00:00Z", "18446744073709551615"];
+        let scalar = prop_oneof![
+            prop::sample::select(vec![i64::MIN, -1, 0, 1, 36, 100, i64::MAX]).prop_map(Value::from),
+            prop::sample::select(texts.to_vec()).prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            Just(Value::Null),
+        ];
+        prop_oneof![scalar.clone(), prop::collection::vec(scalar, 0..4).prop_map(Value::from)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(3), ..ProptestConfig::with_cases(2_000) })]
+
+        #[test]
+        fn no_header_makes_the_reader_panic(
+            authorization in "HMAC-SHA256 Credential=[A-Za-z0-9/é]{0,40}/request, SignedHeaders=[a-z;-]{0,9}x-date, Signature=.{0,9}|.{0,80}",
+            date in "[0-9TZ]{0,20}|20270115T080000Z",
+            query in "[!-~&&[^#<>\"]]{0,60}",
+            body in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let head = Request::builder().method("POST").uri(format!("/?Action=RenewInstance&Version=2020-04-01&{query}"));
+            let head = head.header("x-date", date).header("authorization", authorization.into_bytes());
+            if let Ok(request) = head.body(Bytes::from(body)) {
+                prop_assert!(read(&request, now()).ready.is_err());
+            }
+        }
+
+        #[test]
+        fn no_parameters_make_a_call_panic_or_charge_without_an_order(
+            (api, mut parameters) in good_call(),
+            changes in prop::collection::btree_map(name(), value(), 0..3),
+            lag_seconds in prop::sample::select(vec![0, 60, u64::MAX]),
+        ) {
+            parameters.as_object_mut().unwrap().extend(changes.into_iter().map(|(name, value)| (name.to_owned(), value)));
+            let request = Request::builder().method("POST").body(Bytes::from(parameters.to_string())).unwrap();
+            let visit = Visit { key_id: "AKLTsandbox", now: now(), lag: Duration::from_secs(lag_seconds) };
+            let mut world = World::new(now());
+            let api = apis().find(|known| known.name == api).unwrap();
+            let act = Arguments::of_request(&request).and_then(api.read);
+            let answer = act.and_then(|act| (act.perform)(&mut world, &visit));
+            let is_sold = answer.is_ok_and(|answer| answer.get("OrderId").is_some());
+            prop_assert_eq!(world.ledger().len(), usize::from(is_sold));
+        }
+    }
+}
