@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::cloud::transport;
 use crate::domain::failure::{Class, Failure};
-use crate::domain::order::{Answer, OrderId};
+use crate::domain::order::{Answer, ListedOrder, OrderId};
 use crate::domain::product::{Product, Provider};
 
 /// One API with the pace that its page documents: what a permit is taken for.
@@ -15,7 +15,9 @@ use crate::domain::product::{Product, Provider};
 pub struct Api {
     /// `service:Action`, the spelling of rate keys, logs and metrics.
     pub name: &'static str,
+    /// Where none is documented, the pace we keep of our own accord.
     pub documented_per_second: u32,
+    is_documented: bool,
 }
 
 /// A finished call, whatever came of it. One call is one request: its permit is good for no second one.
@@ -42,6 +44,19 @@ pub struct Report {
     /// The cloud's own clock, from its `Date` header.
     pub server_date: Option<Timestamp>,
 }
+
+/// A part of an order list, for products whose list knows no instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrdersPage {
+    /// Renewals of any instance of the account, in any state.
+    pub orders: Vec<ListedOrder>,
+    /// Where the list goes on; none on its last page.
+    pub next: Option<PageToken>,
+}
+
+/// The cloud's own word for the next page.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PageToken(pub(super) String);
 
 /// A purchase as it will leave, or never: built and signed once.
 #[derive(Debug)]
@@ -75,7 +90,17 @@ pub enum Cause {
 
 impl Api {
     pub const fn new(name: &'static str, documented_per_second: u32) -> Api {
-        Api { name, documented_per_second }
+        Api { name, documented_per_second, is_documented: true }
+    }
+
+    /// One whose pages publish no limit: the pace is ours, and kept whole.
+    pub const fn paced(name: &'static str, own_per_second: u32) -> Api {
+        Api { name, documented_per_second: own_per_second, is_documented: false }
+    }
+
+    /// Calls a second: `share` of the documented limit, which others use too, or the whole of a pace of our own.
+    pub fn pace(self, share: f64) -> f64 {
+        f64::from(self.documented_per_second) * if self.is_documented { share } else { 1.0 }
     }
 
     /// Whether its quota is counted by region. Billing has none.

@@ -14,18 +14,23 @@ mod account;
 mod call;
 pub mod canonical;
 mod endpoint;
+mod header;
+mod reading;
 pub mod tencentcloud;
 mod transport;
+pub mod volcengine;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
 pub use crate::cloud::account::Credentials;
-pub use crate::cloud::call::{Api, Call, Cause, NotBuilt, Reply, Report, SignedPurchase};
+pub use crate::cloud::call::{
+    Api, Call, Cause, NotBuilt, OrdersPage, PageToken, Reply, Report, SignedPurchase,
+};
 pub use crate::cloud::endpoint::{Endpoint, EndpointError};
 pub use crate::cloud::transport::Limits;
 
@@ -34,12 +39,14 @@ use crate::cloud::account::Account;
 use crate::cloud::transport::Transport;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
-use crate::domain::observation::Observation;
+use crate::domain::observation::{AutoRenew, Observation};
 use crate::domain::order::{Committed, Goods, ListedOrder, OrderId, Purchase};
-use crate::domain::product::{InstanceId, Product, Provider, Region};
+use crate::domain::product::{InstanceId, Product, Provider, Region, VolcengineProduct};
 
 /// Every API that this build calls: the keys that `[account.NAME.rate]` may hold.
-pub const ALL_APIS: &[Api] = tencentcloud::ALL_APIS;
+pub fn all_apis() -> impl Iterator<Item = Api> {
+    [tencentcloud::ALL_APIS, volcengine::ALL_APIS].into_iter().flatten().copied()
+}
 
 /// A signature older than this, either way, is not sent: the process stood still or the clock was set, and
 /// what was checked before signing may no longer hold. The cloud itself would take it for five minutes.
@@ -47,13 +54,12 @@ const SIGNATURE_MAX_AGE: Duration = Duration::from_secs(60);
 
 /// One account at one provider.
 pub struct Cloud {
+    provider: Provider,
     account: Account,
 }
 
 #[derive(Debug, Error)]
 pub enum BuildError {
-    #[error("this build cannot serve {0}; install one that can")]
-    Provider(Provider),
     #[error("the HTTP client could not be set up; are the system's CA certificates installed?")]
     HttpClient(#[from] reqwest::Error),
 }
@@ -78,11 +84,9 @@ impl Cloud {
         clock: Arc<dyn Clock>,
         limits: Limits,
     ) -> Result<Cloud, BuildError> {
-        if provider != Provider::TencentCloud {
-            return Err(BuildError::Provider(provider));
-        }
         let transport = Transport::new(limits)?;
-        Ok(Cloud { account: Account::new(credentials, endpoint, bare_time_zone, transport, clock) })
+        let account = Account::new(credentials, endpoint, bare_time_zone, transport, clock);
+        Ok(Cloud { provider, account })
     }
 
     /// From the next signature on; what is signed stays as it is.
@@ -99,7 +103,7 @@ impl Cloud {
     pub fn purchase_api(product: Product, goods: &Goods) -> Result<Api, NotBuilt> {
         match product {
             Product::TencentCloud(tencent) => tencentcloud::purchase_api(tencent, goods),
-            Product::Volcengine(_) => Err(NotBuilt::new(product)),
+            Product::Volcengine(volcengine) => volcengine::purchase_api(volcengine, goods),
         }
     }
 
@@ -107,15 +111,40 @@ impl Cloud {
     pub fn observe_api(product: Product) -> Result<Api, NotBuilt> {
         match product {
             Product::TencentCloud(tencent) => tencentcloud::observe_api(tencent),
-            Product::Volcengine(_) => Err(NotBuilt::new(product)),
+            Product::Volcengine(volcengine) => Ok(volcengine::observe_api(volcengine)),
         }
     }
 
-    /// The API that [`Cloud::list_orders`] will call.
+    /// The API that [`Cloud::auto_renew`] will call; none where [`Cloud::observe`] answers that as well.
+    pub fn auto_renew_api(product: Product) -> Option<Api> {
+        match product {
+            Product::TencentCloud(_) => None,
+            Product::Volcengine(VolcengineProduct::Ecs) => Some(volcengine::billing::LIST_AVAILABLE.api),
+        }
+    }
+
+    /// The API that [`Cloud::list_orders`] or [`Cloud::orders_page`] will call.
     pub fn orders_api(product: Product) -> Result<Api, NotBuilt> {
         match product {
             Product::TencentCloud(tencent) => tencentcloud::orders_api(tencent),
-            Product::Volcengine(_) => Err(NotBuilt::new(product)),
+            Product::Volcengine(VolcengineProduct::Ecs) => Ok(volcengine::billing::LIST_ORDERS.api),
+        }
+    }
+
+    /// The API that [`Cloud::order_lines`] will call. None where the list itself can be asked for an instance, by
+    /// [`Cloud::list_orders`]; else it is read by [`Cloud::orders_page`], and each of its orders by this.
+    pub fn order_lines_api(product: Product) -> Option<Api> {
+        match product {
+            Product::TencentCloud(_) => None,
+            Product::Volcengine(VolcengineProduct::Ecs) => Some(volcengine::billing::ORDER_LINES.api),
+        }
+    }
+
+    /// The widest window that [`Cloud::orders_page`] takes; none where there is no limit.
+    pub fn orders_window_max(product: Product) -> Option<SignedDuration> {
+        match product {
+            Product::TencentCloud(_) => None,
+            Product::Volcengine(VolcengineProduct::Ecs) => Some(volcengine::billing::ORDERS_WINDOW_MAX),
         }
     }
 
@@ -123,15 +152,23 @@ impl Cloud {
     pub fn price_api(product: Product, goods: &Goods) -> Result<Api, NotBuilt> {
         match product {
             Product::TencentCloud(tencent) => tencentcloud::price_api(tencent, goods),
-            Product::Volcengine(_) => Err(NotBuilt::new(product)),
+            Product::Volcengine(volcengine) => volcengine::price_api(volcengine, goods),
         }
     }
 
-    /// How many ids one [`Cloud::observe`] may ask for.
+    /// The API that [`Cloud::balance`] will call; none where this build has none.
+    pub fn balance_api(provider: Provider) -> Option<Api> {
+        match provider {
+            Provider::TencentCloud => None,
+            Provider::Volcengine => Some(volcengine::billing::BALANCE.api),
+        }
+    }
+
+    /// How many ids one [`Cloud::observe`] or [`Cloud::auto_renew`] may ask for.
     pub fn observe_batch_max(product: Product) -> Result<usize, NotBuilt> {
         match product {
             Product::TencentCloud(tencent) => tencentcloud::observe_batch_max(tencent),
-            Product::Volcengine(_) => Err(NotBuilt::new(product)),
+            Product::Volcengine(volcengine) => Ok(volcengine::observe_batch_max(volcengine)),
         }
     }
 
@@ -147,7 +184,22 @@ impl Cloud {
             Product::TencentCloud(tencent) => {
                 tencentcloud::observe(&self.account, tencent, region, ids).await
             }
-            Product::Volcengine(_) => NotBuilt::new(product).call(),
+            Product::Volcengine(volcengine) => {
+                volcengine::observe(&self.account, volcengine, region, ids).await
+            }
+        }
+    }
+
+    /// One setting per id, in the order asked; of an id that the answer does not show it is unreadable. For
+    /// products with an [`Cloud::auto_renew_api`]: what [`Cloud::observe`] leaves out.
+    pub async fn auto_renew(
+        &self,
+        product: Product,
+        ids: &[InstanceId],
+    ) -> Call<Vec<(InstanceId, AutoRenew)>> {
+        match product {
+            Product::TencentCloud(_) => NotBuilt::new(product).call(),
+            Product::Volcengine(VolcengineProduct::Ecs) => volcengine::auto_renew(&self.account, ids).await,
         }
     }
 
@@ -158,7 +210,7 @@ impl Cloud {
     pub fn sign_purchase(&self, purchase: &Purchase) -> Result<SignedPurchase, Failure> {
         match purchase.product {
             Product::TencentCloud(tencent) => tencentcloud::sign_purchase(&self.account, tencent, purchase),
-            Product::Volcengine(_) => Err(NotBuilt::new(purchase.product).into()),
+            Product::Volcengine(volcengine) => volcengine::sign_purchase(&self.account, volcengine, purchase),
         }
     }
 
@@ -184,7 +236,7 @@ impl Cloud {
         }
         match signed.product {
             Product::TencentCloud(_) => tencentcloud::send(&self.account, signed, on_written).await,
-            Product::Volcengine(_) => NotBuilt::new(signed.product).call(),
+            Product::Volcengine(_) => volcengine::send(&self.account, signed, on_written).await,
         }
     }
 
@@ -202,7 +254,44 @@ impl Cloud {
             Product::TencentCloud(tencent) => {
                 tencentcloud::list_orders(&self.account, tencent, region, instance, from, through).await
             }
-            Product::Volcengine(_) => NotBuilt::new(product).call(),
+            Product::Volcengine(_) => {
+                Call::unsent(volcengine::billing::LIST_ORDERS.api.name, not_by_instance())
+            }
+        }
+    }
+
+    /// Renewals of any instance in any state, created between `from` and `through`, for products with an
+    /// [`Cloud::order_lines_api`]. Half of a list proves nothing: it is read up to the page without a `next`.
+    pub async fn orders_page(
+        &self,
+        product: Product,
+        from: Timestamp,
+        through: Timestamp,
+        page: Option<&PageToken>,
+    ) -> Call<OrdersPage> {
+        match product {
+            Product::TencentCloud(_) => NotBuilt::new(product).call(),
+            Product::Volcengine(VolcengineProduct::Ecs) => {
+                volcengine::orders_page(&self.account, from, through, page).await
+            }
+        }
+    }
+
+    /// The instances and other resources that an order of [`Cloud::orders_page`] is for; never none.
+    pub async fn order_lines(&self, product: Product, order_id: &OrderId) -> Call<Vec<InstanceId>> {
+        match product {
+            Product::TencentCloud(_) => NotBuilt::new(product).call(),
+            Product::Volcengine(VolcengineProduct::Ecs) => {
+                volcengine::order_lines(&self.account, order_id).await
+            }
+        }
+    }
+
+    /// What the account can pay with, credit included and vouchers not; rounded down to whole fen.
+    pub async fn balance(&self) -> Call<Fen> {
+        match self.provider {
+            Provider::TencentCloud => NotBuilt::new(Product::REDIS).call(),
+            Provider::Volcengine => volcengine::balance(&self.account).await,
         }
     }
 
@@ -210,7 +299,7 @@ impl Cloud {
     pub async fn price(&self, purchase: &Purchase) -> Call<Fen> {
         match purchase.product {
             Product::TencentCloud(tencent) => tencentcloud::price(&self.account, tencent, purchase).await,
-            Product::Volcengine(_) => NotBuilt::new(purchase.product).call(),
+            Product::Volcengine(volcengine) => volcengine::price(&self.account, volcengine, purchase).await,
         }
     }
 }
@@ -219,8 +308,13 @@ impl Cloud {
 pub fn cause(provider: Provider, code: &str) -> Option<Cause> {
     match provider {
         Provider::TencentCloud => tencentcloud::codes::judge(code).cause,
-        Provider::Volcengine => None,
+        Provider::Volcengine => volcengine::codes::judge(code).cause,
     }
+}
+
+fn not_by_instance() -> Failure {
+    let message = "this order list cannot be asked for one instance; it is read by pages and by their orders";
+    Failure::ours(Class::Rejected, "NotByInstance", message)
 }
 
 fn still_fresh(signed_at: Timestamp, now: Timestamp) -> Result<(), Failure> {

@@ -37,10 +37,11 @@ pub struct Limits {
 
 /// A request as it goes over the wire; its headers hold the signature.
 #[derive(Debug)]
-pub struct Request {
+pub struct Request<B = Bytes> {
+    pub method: Method,
     pub url: Url,
     pub headers: HeaderMap,
-    pub body: Bytes,
+    pub body: B,
 }
 
 /// An answer that came whole.
@@ -79,6 +80,13 @@ impl Default for Limits {
     }
 }
 
+impl Request {
+    fn map_body<B>(self, map: impl FnOnce(Bytes) -> B) -> Request<B> {
+        let Request { method, url, headers, body } = self;
+        Request { method, url, headers, body: map(body) }
+    }
+}
+
 impl Transport {
     pub fn new(limits: Limits) -> Result<Transport, reqwest::Error> {
         let purchases = client(limits.connect_timeout).timeout(limits.purchase_timeout);
@@ -93,14 +101,12 @@ impl Transport {
 
     /// `on_written` is called when the request goes to the socket, and dropped if it never does.
     pub async fn purchase(&self, request: Request, on_written: impl FnOnce() + Send + 'static) -> Exchange {
-        let Request { url, headers, body } = request;
-        let body = reqwest::Body::wrap(Announced::new(body, on_written));
-        exchange(&self.purchases, url, headers, body, self.limits.purchase_answer_max_bytes).await
+        let request = request.map_body(|body| reqwest::Body::wrap(Announced::new(body, on_written)));
+        exchange(&self.purchases, request, self.limits.purchase_answer_max_bytes).await
     }
 
     pub async fn read(&self, request: Request) -> Exchange {
-        let Request { url, headers, body } = request;
-        exchange(&self.reads, url, headers, body.into(), self.limits.read_answer_max_bytes).await
+        exchange(&self.reads, request.map_body(reqwest::Body::from), self.limits.read_answer_max_bytes).await
     }
 }
 
@@ -115,15 +121,10 @@ fn client(connect_timeout: Duration) -> ClientBuilder {
         .user_agent(concat!("renewd/", env!("CARGO_PKG_VERSION")))
 }
 
-async fn exchange(
-    client: &Client,
-    url: Url,
-    headers: HeaderMap,
-    body: reqwest::Body,
-    max_bytes: usize,
-) -> Exchange {
+async fn exchange(client: &Client, request: Request<reqwest::Body>, max_bytes: usize) -> Exchange {
+    let Request { method, url, headers, body } = request;
     let host = url.host_str().unwrap_or_default().to_owned();
-    let sent = client.request(Method::POST, url).headers(headers).body(body).send().await;
+    let sent = client.request(method, url).headers(headers).body(body).send().await;
     let mut response = sent.map_err(|error| Lost {
         http_status: None,
         server_date: None,

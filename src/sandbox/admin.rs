@@ -16,7 +16,8 @@ use crate::sandbox::{Shared, TENCENT_KEY_PREFIX, VOLCENGINE_KEY_PREFIX};
 pub(super) const ROOT: &str = "/_sandbox";
 
 const HELP: &str = "\
-The practice cloud. Point an account's `endpoint` here; key ids AKIDsandbox..., secret sandbox-secret-key.
+The practice cloud. Point an account's `endpoint` here; key ids AKIDsandbox... (Tencent)
+and AKLTsandbox... (Volcengine), secret sandbox-secret-key.
 
 GET    /_sandbox/ledger            charges that took effect
 GET    /_sandbox/requests          counters by API

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::sandbox::delivery::{Answer, Delivery};
-use crate::sandbox::tencentcloud;
+use crate::sandbox::{tencentcloud, volcengine};
 
 const DEFAULT_CODE: &str = "InternalError";
 const DEFAULT_HTTP_STATUS: u16 = 502;
@@ -95,7 +95,7 @@ enum KindWord {
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BadFault {
-    #[error("no API is called `{0}`; there are {known}", known = tencentcloud::api_names().join(", "))]
+    #[error("no API is called `{0}`; there are {known}", known = api_names().join(", "))]
     UnknownApi(String),
     #[error("`effect` is missing: \"before\" the charge or \"after\" it")]
     NoEffect,
@@ -259,7 +259,7 @@ impl TryFrom<FaultFields> for Fault {
     type Error = BadFault;
 
     fn try_from(fields: FaultFields) -> Result<Fault, BadFault> {
-        if !tencentcloud::knows_api(&fields.api) {
+        if !tencentcloud::knows_api(&fields.api) && !volcengine::knows_api(&fields.api) {
             return Err(BadFault::UnknownApi(fields.api));
         }
         if fields.times == 0 {
@@ -327,6 +327,10 @@ impl From<Fault> for FaultFields {
         }
         fields
     }
+}
+
+fn api_names() -> Vec<&'static str> {
+    [tencentcloud::api_names(), volcengine::api_names()].concat()
 }
 
 fn once() -> u32 {

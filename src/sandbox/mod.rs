@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! http ──► admin                                  the person or test at the controls
-//!   └────► tencentcloud ──► pace, faults, world   signature and parameters, then quota, then fault, then the act
+//!   ├────► tencentcloud ──► pace, faults, world   signature and parameters, then quota, then fault, then the act
+//!   └────► volcengine ──► pace, faults, world
 //! ```
 //!
 //! A provider's folder turns bytes into calls on the [`world::World`] and back; a further provider is a further folder
@@ -17,6 +18,8 @@ pub mod instance;
 pub mod pace;
 pub mod seed;
 pub mod tencentcloud;
+pub mod tokens;
+pub mod volcengine;
 pub mod world;
 
 mod admin;

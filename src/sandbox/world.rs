@@ -13,6 +13,7 @@ use crate::domain::money::Fen;
 use crate::domain::policy::ActionKind;
 use crate::domain::product::{Product, TencentProduct, VolcengineProduct};
 use crate::sandbox::instance::{ChargeType, Family, Instance, InstanceChange, State, UnknownProduct};
+use crate::sandbox::tokens::{NoSecondSale, Tokens};
 use crate::sandbox::yuan;
 
 /// The zone in which the providers count months and write times without a zone.
@@ -29,6 +30,7 @@ pub struct World {
     accounts: HashMap<String, Account>,
     ledger: Vec<Charge>,
     orders_made: u64,
+    tokens: Tokens,
 }
 
 /// One key id: its money and its orders.
@@ -110,6 +112,7 @@ impl World {
             accounts: HashMap::new(),
             ledger: Vec::new(),
             orders_made: 0,
+            tokens: Tokens::default(),
         };
         for (prefix, family) in [("crs", Family::Redis), ("ins", Family::Cvm), ("i", Family::Ecs)] {
             let expires_at = default_expiry(now);
@@ -195,13 +198,37 @@ impl World {
 
     /// Takes the money and moves the expiry, both or neither.
     pub fn renew(&mut self, renewal: &Renewal<'_>, now: Timestamp) -> Result<String, NoSale> {
+        self.sell(renewal, None, now)
+    }
+
+    /// As [`World::renew`], once for each token: the same renewal again gives the first order and costs nothing.
+    pub fn renew_once(
+        &mut self,
+        renewal: &Renewal<'_>,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<String, NoSecondSale> {
+        if let Some(order_id) = self.tokens.recall(renewal, token, now)? {
+            return Ok(order_id);
+        }
+        let order_id = self.sell(renewal, Some(token), now)?;
+        self.tokens.remember(renewal, token, &order_id, now);
+        Ok(order_id)
+    }
+
+    fn sell(
+        &mut self,
+        renewal: &Renewal<'_>,
+        client_token: Option<&str>,
+        now: Timestamp,
+    ) -> Result<String, NoSale> {
         let Renewal { key_id, product, instance, months, seen_from } = *renewal;
         let quote = self.quote(Family::of_product(product), instance, months)?;
         let balance = self.balance(key_id);
         if balance < quote.price {
             return Err(NoSale::Balance { balance, price: quote.price });
         }
-        let order_id = self.next_order_id(now);
+        let order_id = self.next_order_id(product, now);
         let account = self.account(key_id);
         account.balance = Fen::new(balance.get() - quote.price.get());
         account.orders.push(Order {
@@ -220,7 +247,7 @@ impl World {
             instance: instance.to_owned(),
             months,
             order_id: order_id.clone(),
-            client_token: None,
+            client_token: client_token.map(str::to_owned),
             amount: quote.price,
             at: now,
             expiry_before: bought.expires_at,
@@ -235,11 +262,15 @@ impl World {
         self.accounts.entry(key_id.to_owned()).or_insert_with(fresh)
     }
 
-    /// 23 digits as the real ones have: the second in the cloud's zone and a number.
-    fn next_order_id(&mut self, now: Timestamp) -> String {
+    /// 23 digits as the real ones have: the second in the cloud's zone and a number; Volcengine says `Order` first.
+    fn next_order_id(&mut self, product: Product, now: Timestamp) -> String {
         self.orders_made += 1;
         let second = now.to_zoned(CLOUD_ZONE).strftime("%Y%m%d%H%M%S");
-        format!("{second}{:09}", self.orders_made)
+        let prefix = match product {
+            Product::TencentCloud(_) => "",
+            Product::Volcengine(_) => "Order",
+        };
+        format!("{prefix}{second}{:09}", self.orders_made)
     }
 }
 

@@ -4,26 +4,19 @@
 //! a success; everything else leaves open what the cloud did. Source: "common error codes" and "return
 //! results" of the API 3.0 pages.
 
-use std::fmt;
-use std::marker::PhantomData;
-
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::cloud::call::Reply;
+use crate::cloud::reading::{MESSAGE_MAX_CHARS, WORD_MAX_CHARS, clip, object, parse};
+pub use crate::cloud::reading::{Scalar, unreadable};
 use crate::cloud::tencentcloud::codes;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::OrderId;
 
-/// Codes, request ids and messages are kept whole up to here; whoever answers may send anything.
-const MESSAGE_MAX_CHARS: usize = 2_000;
-const WORD_MAX_CHARS: usize = 200;
 const HTTP_OK: u16 = 200;
-/// Past this a float no longer tells neighbouring integers apart.
-const EXACT_FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Reads the envelope, and what is in it as `T` when it holds no error.
 pub fn read<T: DeserializeOwned>(http_status: u16, body: &[u8]) -> Reply<T> {
@@ -51,16 +44,6 @@ pub fn purchase(http_status: u16, body: &[u8]) -> Reply<Option<OrderId>> {
     Reply { request_id, result: accepted }
 }
 
-impl<T> Reply<T> {
-    pub(super) fn and_then<U>(self, read: impl FnOnce(T) -> Result<U, Failure>) -> Reply<U> {
-        Reply { request_id: self.request_id, result: self.result.and_then(read) }
-    }
-}
-
-pub fn unreadable(message: impl AsRef<str>) -> Failure {
-    Failure::ours(Class::Unknown, "Unreadable", clip(message.as_ref(), MESSAGE_MAX_CHARS))
-}
-
 /// A time with an offset of its own, or one without that is read in `zone`. Zero dates, empty and unreadable
 /// ones are none.
 pub fn time(text: &str, zone: &TimeZone) -> Option<Timestamp> {
@@ -74,39 +57,11 @@ fn unusual_status(http_status: u16) -> Failure {
     Failure::ours(Class::Unknown, "HttpStatus", message)
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        unreadable(format!("the answer cannot be read at `{}`: {}", error.path(), error.inner()))
-    })?;
-    deserializer.end().map_err(|error| unreadable(format!("the answer goes on after its end: {error}")))?;
-    Ok(parsed)
-}
-
 #[derive(Deserialize)]
 #[serde(bound = "T: DeserializeOwned")]
 struct Envelope<T> {
     #[serde(rename = "Response", deserialize_with = "object")]
     response: T,
-}
-
-/// Left to itself serde would fill a struct from a list too.
-fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
-    deserializer.deserialize_map(ObjectVisitor(PhantomData))
-}
-
-struct ObjectVisitor<T>(PhantomData<T>);
-
-impl<'de, T: DeserializeOwned> Visitor<'de> for ObjectVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map))
-    }
 }
 
 #[derive(Deserialize)]
@@ -149,85 +104,5 @@ impl VendorError {
 impl Deal {
     fn order_id(&self) -> Option<OrderId> {
         self.deal_name.order_id().or_else(|| self.deal_id.order_id())
-    }
-}
-
-fn clip(text: &str, max_chars: usize) -> String {
-    text.chars().take(max_chars).collect()
-}
-
-/// A value that the vendor writes as a number or as a string, as it pleases; null and absent are the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scalar(Option<String>);
-
-impl Scalar {
-    pub fn text(&self) -> Option<&str> {
-        self.0.as_deref().map(str::trim).filter(|text| !text.is_empty())
-    }
-
-    pub fn integer(&self) -> Option<i64> {
-        self.decimal().filter(|(_, fraction)| !fraction).map(|(whole, _)| whole)
-    }
-
-    /// Rounded up; for amounts, where the larger reading is the careful one.
-    pub fn ceiling(&self) -> Option<i64> {
-        let (whole, fraction) = self.decimal()?;
-        let is_negative = self.text()?.starts_with('-');
-        if fraction && !is_negative { whole.checked_add(1) } else { Some(whole) }
-    }
-
-    /// `0` and the empty string stand for "none".
-    pub fn order_id(&self) -> Option<OrderId> {
-        self.text().filter(|text| *text != "0").map(|text| OrderId(text.to_owned()))
-    }
-
-    /// The whole part, and whether anything but zeros follows the point.
-    fn decimal(&self) -> Option<(i64, bool)> {
-        let (whole, decimals) = self.text().map(|text| text.split_once('.').unwrap_or((text, "")))?;
-        if !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        Some((whole.parse().ok()?, decimals.bytes().any(|byte| byte != b'0')))
-    }
-}
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Scalar, D::Error> {
-        deserializer.deserialize_any(ScalarVisitor)
-    }
-}
-
-struct ScalarVisitor;
-
-impl Visitor<'_> for ScalarVisitor {
-    type Value = Scalar;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string, a number or null")
-    }
-
-    fn visit_unit<E>(self) -> Result<Scalar, E> {
-        Ok(Scalar(None))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
-        Ok(Scalar(Some(value.to_string())))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
-        Ok(Scalar(Some(value.to_string())))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
-        Ok(Scalar(Some(value.to_string())))
-    }
-
-    /// A number too long to be exact counts as absent: a wrong order number would be worse than none.
-    fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
-        Ok(Scalar((value.abs() < EXACT_FLOAT_MAX).then(|| value.to_string())))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
-        Ok(Scalar(Some(value.to_owned())))
     }
 }

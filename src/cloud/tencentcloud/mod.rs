@@ -7,13 +7,14 @@ pub mod redis;
 pub mod sign;
 
 use jiff::Timestamp;
-use reqwest::Url;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use reqwest::{Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cloud::account::{Account, Credentials};
 use crate::cloud::call::{Api, Call, NotBuilt, SignedPurchase};
+use crate::cloud::header::{name, secret_value, value};
 use crate::cloud::transport;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
@@ -203,7 +204,7 @@ fn signed(
     );
     let authorization = stages.authorization(credentials.key_id.expose());
     let headers = headers(action, region, &host, at, &authorization, &credentials)?;
-    Ok(transport::Request { url, headers, body: payload.into() })
+    Ok(transport::Request { method: Method::POST, url, headers, body: payload.into() })
 }
 
 /// Source: the `Region` note of the API pages: finance zones are isolated and have hosts of their own. That
@@ -249,23 +250,6 @@ fn headers(
         headers.insert(name("x-tc-token"), secret_value(token.expose())?);
     }
     Ok(headers)
-}
-
-fn name(lower_case: &'static str) -> HeaderName {
-    HeaderName::from_static(lower_case)
-}
-
-fn value(text: &str) -> Result<HeaderValue, Failure> {
-    HeaderValue::from_str(text).map_err(|_| {
-        let message = "the key id or the token holds characters that no HTTP header can carry; set it anew";
-        Failure::ours(Class::Credential, "UnusableCredentials", message)
-    })
-}
-
-fn secret_value(text: &str) -> Result<HeaderValue, Failure> {
-    let mut value = value(text)?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 fn not_built(product: TencentProduct) -> NotBuilt {

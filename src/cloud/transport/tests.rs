@@ -9,18 +9,28 @@ const BODY: &str = r#"{"InstanceId":"crs-1","Period":1}"#;
 
 /// Sends one purchase; also tells whether it was announced as written.
 async fn purchase(url: &str, limits: Limits) -> (Exchange, bool) {
+    buy(request(url), limits).await
+}
+
+async fn buy(request: Request, limits: Limits) -> (Exchange, bool) {
     let transport = Transport::new(limits).unwrap();
     let written = Arc::new(AtomicBool::new(false));
     let on_written = {
         let written = Arc::clone(&written);
         move || written.store(true, Ordering::SeqCst)
     };
-    let exchange = transport.purchase(request(url), on_written).await;
+    let exchange = transport.purchase(request, on_written).await;
     (exchange, written.load(Ordering::SeqCst))
 }
 
 fn request(url: &str) -> Request {
-    Request { url: Url::parse(url).unwrap(), headers: HeaderMap::new(), body: BODY.into() }
+    let url = Url::parse(url).unwrap();
+    Request { method: Method::POST, url, headers: HeaderMap::new(), body: BODY.into() }
+}
+
+/// All that it says stands in its query.
+fn get(url: &str) -> Request {
+    Request { method: Method::GET, body: Bytes::new(), ..request(url) }
 }
 
 fn http(listener: &Listener) -> String {
@@ -65,6 +75,30 @@ async fn a_purchase_is_announced_when_it_is_written() {
     let listener = Listener::start([Act::Answer(answer("200 OK", ""))]);
     let (exchange, was_written) = purchase(&http(&listener), Limits::default()).await;
     assert!(exchange.is_ok() && was_written);
+}
+
+#[tokio::test]
+async fn a_purchase_without_a_body_is_announced_when_it_is_written() {
+    let listener = Listener::start([Act::Answer(answer("200 OK", "done"))]);
+    let url = format!("{}?Action=Renew%2B~", http(&listener));
+    let (exchange, was_written) = buy(get(&url), Limits::default()).await;
+    assert_eq!(exchange.unwrap().body, b"done");
+    assert!(was_written);
+    let served = listener.finish().await;
+    let head = &served.requests[0];
+    assert!(head.starts_with("GET /?Action=Renew%2B~ HTTP/1.1\r\n"), "{head}");
+    assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
+}
+
+#[tokio::test]
+async fn a_purchase_without_a_body_that_never_left_is_not_announced() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listener = Listener::start([Act::Blurt(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())]);
+    for url in [format!("http://{address}/"), format!("https://{}/", listener.address)] {
+        let (exchange, was_written) = buy(get(&url), Limits::default()).await;
+        assert_lost(exchange, Class::Unsent, "NotConnected", "could not connect to 127.0.0.1");
+        assert!(!was_written, "{url}");
+    }
 }
 
 #[tokio::test]
