@@ -106,7 +106,7 @@ impl Cloud {
     /// The API that [`Cloud::observe`] will call.
     pub fn observe_api(product: Product) -> Result<Api, NotBuilt> {
         match product {
-            Product::TencentCloud(tencent) => tencentcloud::observe_api(tencent),
+            Product::TencentCloud(tencent) => Ok(tencentcloud::observe_api(tencent)),
             Product::Volcengine(_) => Err(NotBuilt::new(product)),
         }
     }
@@ -114,7 +114,7 @@ impl Cloud {
     /// The API that [`Cloud::list_orders`] will call.
     pub fn orders_api(product: Product) -> Result<Api, NotBuilt> {
         match product {
-            Product::TencentCloud(tencent) => tencentcloud::orders_api(tencent),
+            Product::TencentCloud(_) => Ok(tencentcloud::ORDERS_API),
             Product::Volcengine(_) => Err(NotBuilt::new(product)),
         }
     }
@@ -127,10 +127,18 @@ impl Cloud {
         }
     }
 
+    /// The API that [`Cloud::balance`] will call.
+    pub fn balance_api(provider: Provider) -> Option<Api> {
+        match provider {
+            Provider::TencentCloud => Some(tencentcloud::BALANCE_API),
+            Provider::Volcengine => None,
+        }
+    }
+
     /// How many ids one [`Cloud::observe`] may ask for.
     pub fn observe_batch_max(product: Product) -> Result<usize, NotBuilt> {
         match product {
-            Product::TencentCloud(tencent) => tencentcloud::observe_batch_max(tencent),
+            Product::TencentCloud(tencent) => Ok(tencentcloud::observe_batch_max(tencent)),
             Product::Volcengine(_) => Err(NotBuilt::new(product)),
         }
     }
@@ -199,8 +207,8 @@ impl Cloud {
         through: Timestamp,
     ) -> Call<Vec<ListedOrder>> {
         match product {
-            Product::TencentCloud(tencent) => {
-                tencentcloud::list_orders(&self.account, tencent, region, instance, from, through).await
+            Product::TencentCloud(_) => {
+                tencentcloud::list_orders(&self.account, region, instance, from, through).await
             }
             Product::Volcengine(_) => NotBuilt::new(product).call(),
         }
@@ -213,12 +221,18 @@ impl Cloud {
             Product::Volcengine(_) => NotBuilt::new(purchase.product).call(),
         }
     }
+
+    /// The account's own money, negative when it owes; without credit lines and vouchers, so that an order may
+    /// still go through that it would not cover. A missing right to read it is a failure like any other.
+    pub async fn balance(&self) -> Call<Fen> {
+        tencentcloud::balance(&self.account).await
+    }
 }
 
 /// What a failure's code says beyond its class; `None` for our own codes and where nothing more is known.
 pub fn cause(provider: Provider, code: &str) -> Option<Cause> {
     match provider {
-        Provider::TencentCloud => tencentcloud::codes::judge(code).cause,
+        Provider::TencentCloud => tencentcloud::cause(code),
         Provider::Volcengine => None,
     }
 }

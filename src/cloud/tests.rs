@@ -8,7 +8,7 @@ use crate::clock::ManualClock;
 use crate::cloud::listener::{Act, Listener, answer};
 use crate::domain::observation::Presence;
 use crate::domain::order::{Answer, Renewal, Standing, Target};
-use crate::domain::product::{TencentProduct, VolcengineProduct};
+use crate::domain::product::VolcengineProduct;
 use crate::domain::secret::Secret;
 
 const KEY_ID: &str = "AKIDEXAMPLEexampleEXAMPLE0000000fake";
@@ -297,7 +297,7 @@ fn the_api_of_each_step_is_one_that_rates_can_name() {
 #[tokio::test]
 async fn a_product_that_is_not_built_is_refused_and_not_called() {
     let Scene { cloud, .. } = scene(0, None);
-    for product in [Product::TencentCloud(TencentProduct::Cvm), Product::Volcengine(VolcengineProduct::Ecs)] {
+    for product in [Product::Volcengine(VolcengineProduct::Ecs)] {
         let purchase = Purchase { product, ..renewal(1) };
         let failure = cloud.sign_purchase(&purchase).unwrap_err();
         assert_eq!((failure.class, failure.code.as_str()), (Class::Rejected, "NotBuilt"));

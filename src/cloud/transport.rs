@@ -6,6 +6,7 @@
 mod announced;
 mod diagnosis;
 
+use std::fmt;
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -35,8 +36,7 @@ pub struct Limits {
     pub read_answer_max_bytes: usize,
 }
 
-/// A request as it goes over the wire; its headers hold the signature.
-#[derive(Debug)]
+/// A request as it goes over the wire; its headers or its body hold the signature.
 pub struct Request {
     pub url: Url,
     pub headers: HeaderMap,
@@ -65,6 +65,14 @@ pub struct Transport {
     purchases: Client,
     reads: Client,
     limits: Limits,
+}
+
+/// Without the body: it may be a form that holds the key id, the token and the signature.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Request { url, headers, body } = self;
+        write!(f, "Request({url}, {headers:?}, {} bytes)", body.len())
+    }
 }
 
 impl Default for Limits {

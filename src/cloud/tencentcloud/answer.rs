@@ -16,12 +16,16 @@ use serde::{Deserialize, Deserializer};
 use crate::cloud::call::Reply;
 use crate::cloud::tencentcloud::codes;
 use crate::domain::failure::{Class, Failure};
+use crate::domain::money::Fen;
 use crate::domain::order::OrderId;
 
 /// Codes, request ids and messages are kept whole up to here; whoever answers may send anything.
-const MESSAGE_MAX_CHARS: usize = 2_000;
-const WORD_MAX_CHARS: usize = 200;
-const HTTP_OK: u16 = 200;
+pub(super) const MESSAGE_MAX_CHARS: usize = 2_000;
+pub(super) const WORD_MAX_CHARS: usize = 200;
+pub(super) const HTTP_OK: u16 = 200;
+const FEN_DIGITS: usize = 2;
+/// Zero dates come with and without seconds, and some are dates to a calendar that has a year zero.
+const YEAR_ZERO: &str = "0000";
 /// Past this a float no longer tells neighbouring integers apart.
 const EXACT_FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -52,6 +56,10 @@ pub fn purchase(http_status: u16, body: &[u8]) -> Reply<Option<OrderId>> {
 }
 
 impl<T> Reply<T> {
+    pub(super) fn failed(failure: Failure) -> Reply<T> {
+        Reply { request_id: None, result: Err(failure) }
+    }
+
     pub(super) fn and_then<U>(self, read: impl FnOnce(T) -> Result<U, Failure>) -> Reply<U> {
         Reply { request_id: self.request_id, result: self.result.and_then(read) }
     }
@@ -64,17 +72,20 @@ pub fn unreadable(message: impl AsRef<str>) -> Failure {
 /// A time with an offset of its own, or one without that is read in `zone`. Zero dates, empty and unreadable
 /// ones are none.
 pub fn time(text: &str, zone: &TimeZone) -> Option<Timestamp> {
+    if text.starts_with(YEAR_ZERO) {
+        return None;
+    }
     let bare = || text.parse::<civil::DateTime>().ok()?.to_zoned(zone.clone()).ok();
     text.parse().ok().or_else(|| bare().map(|zoned| zoned.timestamp()))
 }
 
-fn unusual_status(http_status: u16) -> Failure {
+pub(super) fn unusual_status(http_status: u16) -> Failure {
     let message =
         format!("HTTP status {http_status} without an error of the API; something in between answered");
     Failure::ours(Class::Unknown, "HttpStatus", message)
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         unreadable(format!("the answer cannot be read at `{}`: {}", error.path(), error.inner()))
@@ -91,7 +102,7 @@ struct Envelope<T> {
 }
 
 /// Left to itself serde would fill a struct from a list too.
-fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+pub(super) fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     deserializer.deserialize_map(ObjectVisitor(PhantomData))
 }
 
@@ -152,7 +163,7 @@ impl Deal {
     }
 }
 
-fn clip(text: &str, max_chars: usize) -> String {
+pub(super) fn clip(text: &str, max_chars: usize) -> String {
     text.chars().take(max_chars).collect()
 }
 
@@ -174,6 +185,25 @@ impl Scalar {
         let (whole, fraction) = self.decimal()?;
         let is_negative = self.text()?.starts_with('-');
         if fraction && !is_negative { whole.checked_add(1) } else { Some(whole) }
+    }
+
+    /// Rounded down; for balances, where the smaller reading is the careful one.
+    pub fn floor(&self) -> Option<i64> {
+        let (whole, fraction) = self.decimal()?;
+        let is_negative = self.text()?.starts_with('-');
+        if fraction && is_negative { whole.checked_sub(1) } else { Some(whole) }
+    }
+
+    /// An amount of yuan in fen, rounded up, digit by digit and not through a float. None when negative.
+    pub fn yuan_ceiling(&self) -> Option<Fen> {
+        let (whole, decimals) = self.text().map(|text| text.split_once('.').unwrap_or((text, "")))?;
+        let (cents, rest) = decimals.split_at_checked(FEN_DIGITS).unwrap_or((decimals, ""));
+        if !rest.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let fen = Fen::parse_yuan(format!("{whole}.{cents:0<FEN_DIGITS$}").as_str()).ok()?.get();
+        let is_finer = rest.bytes().any(|byte| byte != b'0');
+        fen.checked_add(i64::from(is_finer)).map(Fen::new)
     }
 
     /// `0` and the empty string stand for "none".
