@@ -406,7 +406,8 @@ impl Seen<'_> {
             "CloseTime": if is_shut { stamp::write(expires_at) } else { stamp::NEVER.to_owned() },
             "OfflineTime": if is_shut { stamp::write(offline_at) } else { String::new() },
             "Size": f64::from(mem_size_mb) * f64::from(shards),
-            "SizeUsed": 0.0,
+            // What upgrades count on.
+            "SizeUsed": f64::from(mem_size_mb) * f64::from(shards) / 2.0,
             "RedisShardSize": mem_size_mb,
             "RedisShardNum": shards,
             "RedisReplicasNum": replicas,
