@@ -7,6 +7,8 @@ mod admin;
 mod calls;
 #[path = "sandbox/client.rs"]
 mod client;
+#[path = "sandbox/cvm.rs"]
+mod cvm;
 #[path = "sandbox/faults.rs"]
 mod faults;
 #[path = "sandbox/signatures.rs"]

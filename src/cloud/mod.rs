@@ -110,7 +110,7 @@ impl Cloud {
     /// The API that [`Cloud::observe`] will call.
     pub fn observe_api(product: Product) -> Result<Api, NotBuilt> {
         match product {
-            Product::TencentCloud(tencent) => tencentcloud::observe_api(tencent),
+            Product::TencentCloud(tencent) => Ok(tencentcloud::observe_api(tencent)),
             Product::Volcengine(volcengine) => Ok(volcengine::observe_api(volcengine)),
         }
     }
@@ -126,7 +126,7 @@ impl Cloud {
     /// The API that [`Cloud::list_orders`] or [`Cloud::orders_page`] will call.
     pub fn orders_api(product: Product) -> Result<Api, NotBuilt> {
         match product {
-            Product::TencentCloud(tencent) => tencentcloud::orders_api(tencent),
+            Product::TencentCloud(_) => Ok(tencentcloud::ORDERS_API),
             Product::Volcengine(VolcengineProduct::Ecs) => Ok(volcengine::billing::LIST_ORDERS.api),
         }
     }
@@ -159,7 +159,7 @@ impl Cloud {
     /// The API that [`Cloud::balance`] will call; none where this build has none.
     pub fn balance_api(provider: Provider) -> Option<Api> {
         match provider {
-            Provider::TencentCloud => None,
+            Provider::TencentCloud => Some(tencentcloud::BALANCE_API),
             Provider::Volcengine => Some(volcengine::billing::BALANCE.api),
         }
     }
@@ -167,7 +167,7 @@ impl Cloud {
     /// How many ids one [`Cloud::observe`] or [`Cloud::auto_renew`] may ask for.
     pub fn observe_batch_max(product: Product) -> Result<usize, NotBuilt> {
         match product {
-            Product::TencentCloud(tencent) => tencentcloud::observe_batch_max(tencent),
+            Product::TencentCloud(tencent) => Ok(tencentcloud::observe_batch_max(tencent)),
             Product::Volcengine(volcengine) => Ok(volcengine::observe_batch_max(volcengine)),
         }
     }
@@ -251,8 +251,8 @@ impl Cloud {
         through: Timestamp,
     ) -> Call<Vec<ListedOrder>> {
         match product {
-            Product::TencentCloud(tencent) => {
-                tencentcloud::list_orders(&self.account, tencent, region, instance, from, through).await
+            Product::TencentCloud(_) => {
+                tencentcloud::list_orders(&self.account, region, instance, from, through).await
             }
             Product::Volcengine(_) => {
                 Call::unsent(volcengine::billing::LIST_ORDERS.api.name, not_by_instance())
@@ -287,10 +287,12 @@ impl Cloud {
         }
     }
 
-    /// What the account can pay with, credit included and vouchers not; rounded down to whole fen.
+    /// What the account can pay with, vouchers not counted; rounded down to whole fen, negative when it owes. Credit
+    /// is in Volcengine's number and not in Tencent Cloud's, where an order may still go through that it would not
+    /// cover. A missing right to read it is a failure like any other.
     pub async fn balance(&self) -> Call<Fen> {
         match self.provider {
-            Provider::TencentCloud => NotBuilt::new(Product::REDIS).call(),
+            Provider::TencentCloud => tencentcloud::balance(&self.account).await,
             Provider::Volcengine => volcengine::balance(&self.account).await,
         }
     }
@@ -307,7 +309,7 @@ impl Cloud {
 /// What a failure's code says beyond its class; `None` for our own codes and where nothing more is known.
 pub fn cause(provider: Provider, code: &str) -> Option<Cause> {
     match provider {
-        Provider::TencentCloud => tencentcloud::codes::judge(code).cause,
+        Provider::TencentCloud => tencentcloud::cause(code),
         Provider::Volcengine => volcengine::codes::judge(code).cause,
     }
 }

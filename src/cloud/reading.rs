@@ -9,15 +9,22 @@ use serde::{Deserialize, Deserializer};
 
 use crate::cloud::call::Reply;
 use crate::domain::failure::{Class, Failure};
+use crate::domain::money::Fen;
 use crate::domain::order::OrderId;
 
+pub const HTTP_OK: u16 = 200;
 /// Codes, request ids and messages are kept whole up to here; whoever answers may send anything.
 pub const MESSAGE_MAX_CHARS: usize = 2_000;
 pub const WORD_MAX_CHARS: usize = 200;
+const FEN_DIGITS: usize = 2;
 /// Past this a float no longer tells neighbouring integers apart.
 const EXACT_FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
 
 impl<T> Reply<T> {
+    pub(super) fn failed(failure: Failure) -> Reply<T> {
+        Reply { request_id: None, result: Err(failure) }
+    }
+
     pub(super) fn and_then<U>(self, read: impl FnOnce(T) -> Result<U, Failure>) -> Reply<U> {
         Reply { request_id: self.request_id, result: self.result.and_then(read) }
     }
@@ -77,6 +84,25 @@ impl Scalar {
         let (whole, fraction) = self.decimal()?;
         let is_negative = self.text()?.starts_with('-');
         if fraction && !is_negative { whole.checked_add(1) } else { Some(whole) }
+    }
+
+    /// Rounded down; for balances, where the smaller reading is the careful one.
+    pub fn floor(&self) -> Option<i64> {
+        let (whole, fraction) = self.decimal()?;
+        let is_negative = self.text()?.starts_with('-');
+        if fraction && is_negative { whole.checked_sub(1) } else { Some(whole) }
+    }
+
+    /// An amount of yuan in fen, rounded up, digit by digit and not through a float. None when negative.
+    pub fn yuan_ceiling(&self) -> Option<Fen> {
+        let (whole, decimals) = self.text().map(|text| text.split_once('.').unwrap_or((text, "")))?;
+        let (cents, rest) = decimals.split_at_checked(FEN_DIGITS).unwrap_or((decimals, ""));
+        if !rest.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let fen = Fen::parse_yuan(format!("{whole}.{cents:0<FEN_DIGITS$}").as_str()).ok()?.get();
+        let is_finer = rest.bytes().any(|byte| byte != b'0');
+        fen.checked_add(i64::from(is_finer)).map(Fen::new)
     }
 
     /// `0` and the empty string stand for "none".

@@ -153,6 +153,94 @@ mod signing {
         assert!(!failure.message.contains("TOKEN"), "{failure}");
     }
 
+    fn cvm_renewal(product: TencentProduct, renew_flag: Option<&str>) -> Purchase {
+        Purchase {
+            product: Product::TencentCloud(product),
+            region: region("ap-guangzhou"),
+            instance: instance("ins-fake0001"),
+            goods: Goods::Renewal(Renewal {
+                months: 1,
+                renew_flag: renew_flag.map(str::to_owned),
+                renew_data_disks: false,
+                client_token: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_cvm_renewal_sends_the_observed_flag_back_and_names_the_disks() {
+        let Scene { cloud, .. } = scene(1_700_000_000, None);
+        let purchase = cvm_renewal(TencentProduct::Cvm, Some("NOTIFY_AND_MANUAL_RENEW"));
+        let signed = cloud.sign_purchase(&purchase).unwrap();
+        assert_is_vector(&signed, "g1-cvm-renew-compact");
+        assert_eq!(header(&signed, "x-tc-action"), Some("RenewInstances"));
+        assert_eq!(header(&signed, "x-tc-version"), Some("2017-03-12"));
+    }
+
+    #[test]
+    fn a_cvm_renewal_is_not_signed_while_its_flag_is_not_known() {
+        let Scene { cloud, .. } = scene(1_700_000_000, None);
+        let failure = cloud.sign_purchase(&cvm_renewal(TencentProduct::Cvm, None)).unwrap_err();
+        assert_eq!((failure.class, failure.code.as_str()), (Class::Unavailable, "RenewFlagNotKnown"));
+    }
+
+    /// All fields of the form but the nonce and the signature, and these two.
+    fn form(signed: &SignedPurchase) -> (String, String, String) {
+        let mut pairs: Vec<(String, String)> =
+            form_urlencoded::parse(&signed.request.body).into_owned().collect();
+        pairs.sort_unstable();
+        let mut take = |name: &str| {
+            let at = pairs.iter().position(|(known, _)| known == name).unwrap();
+            pairs.remove(at).1
+        };
+        let (nonce, signature) = (take("Nonce"), take("Signature"));
+        let rest: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        (rest.join("&"), nonce, signature)
+    }
+
+    #[test]
+    fn a_v2_renewal_is_a_signed_form_with_a_nonce_of_its_own() {
+        let Scene { cloud, .. } = scene(1_700_000_000, None);
+        cloud.replace_credentials(credentials(Some(TOKEN)));
+        let purchase = cvm_renewal(TencentProduct::CvmV2, None);
+        let (first, second) =
+            (cloud.sign_purchase(&purchase).unwrap(), cloud.sign_purchase(&purchase).unwrap());
+        assert_eq!(first.request.url.as_str(), "https://cvm.api.qcloud.com/v2/index.php");
+        assert_eq!(header(&first, "content-type"), Some("application/x-www-form-urlencoded"));
+        let (fields, nonce, signature) = form(&first);
+        let expected = "Action=RenewInstance&Region=gz&SecretId=AKIDEXAMPLEexampleEXAMPLE0000000fake\
+                        &SignatureMethod=HmacSHA256&Timestamp=1700000000&Token=FAKE-SESSION-TOKEN\
+                        &instanceId=ins-fake0001&period=1";
+        assert_eq!(fields, expected);
+        let source = expected.replacen("&Region", &format!("&Nonce={nonce}&Region"), 1);
+        let source = format!("POSTcvm.api.qcloud.com/v2/index.php?{source}");
+        let hmac = canonical::hmac_sha256(SECRET_KEY.as_bytes(), source.as_bytes());
+        assert_eq!(signature, data_encoding::BASE64.encode(&hmac));
+        assert!((1..=i64::from(i32::MAX)).contains(&nonce.parse().unwrap()), "{nonce}");
+        assert_ne!(form(&second).1, nonce);
+        for secret in [KEY_ID, TOKEN, SECRET_KEY, &signature] {
+            assert!(!format!("{first:?}").contains(secret));
+        }
+    }
+
+    #[test]
+    fn a_v2_call_goes_to_its_own_path_of_an_endpoint_and_signs_the_host_it_names() {
+        let Scene { cloud, .. } = scene(1_700_000_000, Some("http://127.0.0.1:9500".to_owned()));
+        let purchase = Purchase { region: region("gz"), ..cvm_renewal(TencentProduct::CvmV2, None) };
+        let signed = cloud.sign_purchase(&purchase).unwrap();
+        assert_eq!(signed.request.url.as_str(), "http://127.0.0.1:9500/v2/index.php");
+        assert_eq!(header(&signed, "host"), Some("127.0.0.1:9500"));
+    }
+
+    #[test]
+    fn a_region_without_a_v2_code_is_refused() {
+        let Scene { cloud, .. } = scene(1_700_000_000, None);
+        let elsewhere = region("ap-nanjing");
+        let purchase = Purchase { region: elsewhere, ..cvm_renewal(TencentProduct::CvmV2, None) };
+        let failure = cloud.sign_purchase(&purchase).unwrap_err();
+        assert_eq!((failure.class, failure.code.as_str()), (Class::Rejected, "InvalidRegion"));
+    }
+
     #[test]
     fn neither_credentials_nor_signature_print_themselves() {
         let Scene { cloud, .. } = scene(1_700_000_000, None);
@@ -279,32 +367,70 @@ mod reads {
     }
 }
 
+mod balances {
+    use super::*;
+
+    #[tokio::test]
+    async fn are_the_accounts_own_money_in_fen_rounded_down() {
+        let bodies = [
+            (r#""RealBalance":12345.67,"Balance":1,"RealCreditBalance":99999.0"#, Ok(12_345)),
+            (r#""Balance":500"#, Ok(500)),
+            (r#""RealBalance":-0.5"#, Ok(-1)),
+            (r#""RealBalance":null"#, Err(Class::Unknown)),
+            (r#""Error":{"Code":"UnauthorizedOperation.CamNoAuth","Message":"m"}"#, Err(Class::Blocked)),
+        ];
+        let answers = bodies.map(|(fields, _)| format!(r#"{{"Response":{{{fields},"RequestId":"r"}}}}"#));
+        let listener = Listener::start(answers.iter().map(|body| Act::Answer(answer("200 OK", body))));
+        let Scene { cloud, .. } = before(&listener);
+        for (fields, expected) in bodies {
+            let call = cloud.balance().await;
+            assert_eq!(call.report.api, "billing:DescribeAccountBalance");
+            assert_eq!(call.result.map(Fen::get).map_err(|failure| failure.class), expected, "{fields}");
+        }
+        let requests = listener.finish().await.requests;
+        assert!(
+            requests[0].ends_with("\r\n\r\n{}") && !requests[0].contains("x-tc-region"),
+            "{}",
+            requests[0]
+        );
+    }
+}
+
 #[test]
 fn the_api_of_each_step_is_one_that_rates_can_name() {
     let goods = renewal(1).goods;
-    let apis = [Product::REDIS, Product::Volcengine(VolcengineProduct::Ecs)].map(|product| {
-        [
+    let ecs = Product::Volcengine(VolcengineProduct::Ecs);
+    for product in Provider::TencentCloud.products().iter().copied().chain([ecs]) {
+        let apis = [
             Cloud::purchase_api(product, &goods),
             Cloud::observe_api(product),
             Cloud::orders_api(product),
             Cloud::price_api(product, &goods),
-        ]
-    });
-    for api in apis.into_iter().flatten() {
-        let api = api.unwrap();
+        ];
+        for api in apis {
+            let api = api.unwrap();
+            assert!(all_apis().any(|known| known == api), "{api:?}");
+        }
+    }
+    for provider in [Provider::TencentCloud, Provider::Volcengine] {
+        let api = Cloud::balance_api(provider).unwrap();
         assert!(all_apis().any(|known| known == api), "{api:?}");
     }
 }
 
 #[tokio::test]
-async fn a_product_that_is_not_built_is_refused_and_not_called() {
+async fn goods_that_a_product_does_not_have_are_refused_and_not_called() {
     let Scene { cloud, .. } = scene(0, None);
-    for product in [Product::TencentCloud(TencentProduct::Cvm), Product::TencentCloud(TencentProduct::CvmV2)]
-    {
-        let purchase = Purchase { product, ..renewal(1) };
+    let goods = Goods::Upgrade(Target { mem_size_mb: 4096, shards: None, replicas: None });
+    for product in [
+        Product::TencentCloud(TencentProduct::Cvm),
+        Product::TencentCloud(TencentProduct::CvmV2),
+        Product::Volcengine(VolcengineProduct::Ecs),
+    ] {
+        let purchase = Purchase { product, goods: goods.clone(), ..renewal(1) };
         let failure = cloud.sign_purchase(&purchase).unwrap_err();
         assert_eq!((failure.class, failure.code.as_str()), (Class::Rejected, "NotBuilt"));
-        assert!(Cloud::observe_api(product).is_err());
+        assert!(Cloud::purchase_api(product, &goods).is_err());
         assert_eq!(cloud.price(&purchase).await.result, Err(failure));
     }
 }

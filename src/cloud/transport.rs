@@ -6,6 +6,7 @@
 mod announced;
 mod diagnosis;
 
+use std::fmt;
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -35,8 +36,7 @@ pub struct Limits {
     pub read_answer_max_bytes: usize,
 }
 
-/// A request as it goes over the wire; its headers hold the signature.
-#[derive(Debug)]
+/// A request as it goes over the wire; its headers or its body hold the signature.
 pub struct Request<B = Bytes> {
     pub method: Method,
     pub url: Url,
@@ -66,6 +66,15 @@ pub struct Transport {
     purchases: Client,
     reads: Client,
     limits: Limits,
+}
+
+/// Without the body and what the headers say: key id, token and signature stand in the one or the other.
+impl<B> fmt::Debug for Request<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Request { method, url, headers, .. } = self;
+        let names: Vec<_> = headers.keys().collect();
+        write!(f, "Request({method} {url}, {names:?})")
+    }
 }
 
 impl Default for Limits {

@@ -228,6 +228,12 @@ impl Region {
         found.map_or_else(|| self.clone(), |(_, long)| Region((*long).to_owned()))
     }
 
+    /// The same region in the short code of CVM v2; none where that has no code for it.
+    pub fn v2_code(&self) -> Option<Region> {
+        let found = V2_REGIONS.iter().find(|(short, long)| *short == self.0 || *long == self.0);
+        found.map(|(short, _)| Region((*short).to_owned()))
+    }
+
     /// Finance zones are isolated from the rest and have hosts of their own.
     pub fn is_finance_zone(&self) -> bool {
         self.0.ends_with("-fsi")

@@ -21,8 +21,8 @@ and AKLTsandbox... (Volcengine), secret sandbox-secret-key.
 
 GET    /_sandbox/ledger            charges that took effect
 GET    /_sandbox/requests          counters by API
-PUT    /_sandbox/instances/ID      {expires_at, state, auto_renew, spec, charge_type, price_cny_per_month, product},
-                                   each optional; state = running | busy | isolated | gone; made when there is none
+PUT    /_sandbox/instances/ID      {expires_at, state, auto_renew, spec, charge_type, price_cny_per_month,
+                                   data_disk_price_cny_per_month, product}, each optional; state = running | busy | isolated | gone; made when there is none
 PUT    /_sandbox/balance/KEY_ID    CNY, as a number or {\"cny\": 100}
 POST   /_sandbox/faults            [{api, instance?, effect: before | after, kind: code | http | drop | stall |
                                    garbage | truncate | lag, code?, http_status?, delay_ms?, times}]

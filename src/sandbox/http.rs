@@ -77,6 +77,9 @@ fn answer(shared: &Shared, request: Option<Request<Bytes>>) -> Delivery {
     let is_admin = |request: &Request<Bytes>| request.uri().path().starts_with(admin::ROOT);
     let read = match request {
         Some(request) if is_admin(&request) => return Delivery::Whole(admin::answer(shared, &request)),
+        Some(request) if request.uri().path() == tencentcloud::V2_PATH => {
+            Read::TencentCloud(tencentcloud::read_v2(&request, shared.clock.now()))
+        }
         Some(request) if request.uri().path() != "/" => return Delivery::Whole(Answer::gateway(404)),
         Some(request) if volcengine::is_meant(&request) => {
             Read::Volcengine(volcengine::read(&request, shared.clock.now()))

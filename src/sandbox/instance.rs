@@ -1,7 +1,7 @@
 //! What the practice cloud has on sale, and how it looks to those who read.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::domain::money::Fen;
@@ -47,6 +47,24 @@ pub enum ChargeType {
 #[serde(from = "SwitchText", into = "bool")]
 pub struct Switch(pub bool);
 
+/// What the cloud itself does at expiry. The controls know on and off; the APIs of CVM can set all three.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RenewFlag {
+    #[default]
+    Manual,
+    Auto,
+    /// Manual, and the owner does not want to be reminded.
+    Declined,
+}
+
+/// `LatestOperation*` of CVM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    pub name: &'static str,
+    /// None of an operation by another API.
+    pub request_id: Option<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected true, false, \"on\" or \"off\"")]
 enum SwitchText {
@@ -69,12 +87,18 @@ pub struct Instance {
     pub family: Family,
     pub expires_at: Timestamp,
     pub state: State,
-    pub auto_renew: Switch,
+    #[serde(rename = "auto_renew", serialize_with = "is_auto")]
+    pub renew_flag: RenewFlag,
     pub charge_type: ChargeType,
     /// Only Redis has these dimensions.
     pub spec: Option<Spec>,
     #[serde(rename = "price_cny_per_month", with = "yuan")]
     pub price_per_month: Fen,
+    /// Of its elastic data disks, where a renewal takes them along.
+    #[serde(rename = "data_disk_price_cny_per_month", with = "yuan")]
+    pub data_disk_price_per_month: Fen,
+    #[serde(skip)]
+    pub latest_operation: Option<Operation>,
     pub created_at: Timestamp,
     /// What readers saw before each charge, oldest first.
     #[serde(skip)]
@@ -89,10 +113,22 @@ struct Before {
 }
 
 /// The part of an instance that a charge changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
     pub expires_at: Timestamp,
     pub state: State,
+    pub renew_flag: RenewFlag,
+    pub spec: Option<Spec>,
+    pub latest_operation: Option<Operation>,
+}
+
+/// What a renewal changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Renewed {
+    pub expires_at: Timestamp,
+    /// None leaves it as it is.
+    pub renew_flag: Option<RenewFlag>,
+    pub operation: Option<Operation>,
 }
 
 /// The body of `PUT /_sandbox/instances/ID`; what is absent stays as it is.
@@ -106,6 +142,7 @@ pub struct InstanceChange {
     pub charge_type: Option<ChargeType>,
     pub spec: Option<SpecChange>,
     pub(crate) price_cny_per_month: Option<Yuan>,
+    pub(crate) data_disk_price_cny_per_month: Option<Yuan>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -137,10 +174,12 @@ impl Instance {
             family,
             expires_at: whole_second(expires_at),
             state: State::Running,
-            auto_renew: Switch(false),
+            renew_flag: RenewFlag::Manual,
             charge_type: ChargeType::Prepaid,
             spec: (family == Family::Redis).then_some(DEFAULT_SPEC),
             price_per_month: DEFAULT_PRICE_PER_MONTH,
+            data_disk_price_per_month: Fen::new(0),
+            latest_operation: None,
             created_at: now,
             history: Vec::new(),
         }
@@ -152,9 +191,11 @@ impl Instance {
         self.family = change.product.unwrap_or(self.family);
         self.expires_at = change.expires_at.map_or(self.expires_at, whole_second);
         self.state = change.state.unwrap_or(self.state);
-        self.auto_renew = change.auto_renew.unwrap_or(self.auto_renew);
+        self.renew_flag = change.auto_renew.map_or(self.renew_flag, RenewFlag::of_switch);
         self.charge_type = change.charge_type.unwrap_or(self.charge_type);
         self.price_per_month = change.price_cny_per_month.map_or(self.price_per_month, |Yuan(price)| price);
+        let disk_price = change.data_disk_price_cny_per_month.map(|Yuan(price)| price);
+        self.data_disk_price_per_month = disk_price.unwrap_or(self.data_disk_price_per_month);
         if let Some(spec) = change.spec {
             let old = self.spec.unwrap_or(DEFAULT_SPEC);
             self.spec = Some(Spec {
@@ -166,21 +207,55 @@ impl Instance {
     }
 
     /// Takes a renewal that readers see from `seen_from` on.
-    pub(crate) fn renew(&mut self, expires_at: Timestamp, seen_from: Timestamp) {
+    pub(crate) fn renew(&mut self, renewed: Renewed, seen_from: Timestamp) {
         self.history.push(Before { until: seen_from, look: self.look() });
-        self.expires_at = expires_at;
+        self.expires_at = renewed.expires_at;
         self.state = State::Running;
+        self.renew_flag = renewed.renew_flag.unwrap_or(self.renew_flag);
+        self.latest_operation = renewed.operation;
+    }
+
+    /// Takes an upgrade that readers see from `seen_from` on.
+    pub(crate) fn resize(&mut self, spec: Spec, price_per_month: Fen, seen_from: Timestamp) {
+        self.history.push(Before { until: seen_from, look: self.look() });
+        self.spec = Some(spec);
+        self.price_per_month = price_per_month;
     }
 
     /// How a read of that moment sees it.
     pub fn look_at(&self, moment: Timestamp) -> Look {
         let hidden = self.history.iter().find(|before| before.until > moment);
-        hidden.map_or_else(|| self.look(), |before| before.look)
+        hidden.map_or_else(|| self.look(), |before| before.look.clone())
     }
 
     fn look(&self) -> Look {
-        Look { expires_at: self.expires_at, state: self.state }
+        Look {
+            expires_at: self.expires_at,
+            state: self.state,
+            renew_flag: self.renew_flag,
+            spec: self.spec,
+            latest_operation: self.latest_operation.clone(),
+        }
     }
+}
+
+impl RenewFlag {
+    fn of_switch(switch: Switch) -> RenewFlag {
+        if switch.0 { RenewFlag::Auto } else { RenewFlag::Manual }
+    }
+
+    /// As Redis and CVM v2 write it.
+    pub fn number(self) -> i64 {
+        match self {
+            RenewFlag::Manual => 0,
+            RenewFlag::Auto => 1,
+            RenewFlag::Declined => 2,
+        }
+    }
+}
+
+fn is_auto<S: Serializer>(flag: &RenewFlag, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bool(*flag == RenewFlag::Auto)
 }
 
 /// Providers show expiries in whole seconds; the ledger must not know more than they show.

@@ -25,6 +25,7 @@ pub mod world;
 mod admin;
 mod delivery;
 mod http;
+mod upgrade;
 mod yuan;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ use crate::sandbox::faults::{Fault, FaultQueue};
 use crate::sandbox::instance::{Instance, InstanceChange, UnknownProduct};
 use crate::sandbox::pace::{ApiCount, Counters, Pace};
 use crate::sandbox::seed::Seed;
+use crate::sandbox::tencentcloud::Replays;
 use crate::sandbox::world::{Charge, World};
 
 /// The secret of every key id the practice cloud knows.
@@ -80,6 +82,7 @@ pub(crate) struct Memory {
     pub pace: Pace,
     pub counters: Counters,
     pub request_ids: RequestIds,
+    pub replays: Replays,
 }
 
 /// Differ from one life of the practice cloud to the next, and repeat when the clock does.
@@ -168,6 +171,7 @@ impl Shared {
             pace: Pace::default(),
             counters: Counters::default(),
             request_ids: RequestIds { stem: now.to_string(), given: 0 },
+            replays: Replays::default(),
         };
         Shared { clock, memory: Mutex::new(memory) }
     }

@@ -10,6 +10,7 @@
 //! charge_type = "prepaid"                # prepaid | postpaid
 //! spec = { mem_size_mb = 1024, shards = 1, replicas = 1 }
 //! price_cny_per_month = 100.00
+//! data_disk_price_cny_per_month = 0      # of CVM, where a renewal takes the disks along
 //!
 //! [balances]                             # by key id; default 100000 CNY
 //! AKIDsandbox-poor = 50
@@ -87,6 +88,7 @@ struct EntryFields {
     charge_type: Option<ChargeType>,
     spec: Option<SpecChange>,
     price_cny_per_month: Option<Yuan>,
+    data_disk_price_cny_per_month: Option<Yuan>,
 }
 
 /// Says line and column.
@@ -185,6 +187,7 @@ impl TryFrom<EntryFields> for Entry {
             charge_type: fields.charge_type,
             spec: fields.spec,
             price_cny_per_month: fields.price_cny_per_month,
+            data_disk_price_cny_per_month: fields.data_disk_price_cny_per_month,
             ..InstanceChange::default()
         };
         Ok(Entry { name, family, expires, change })

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
-use crate::sandbox::world::{NoSale, Renewal};
+use crate::sandbox::world::{NoSale, Renewal, Term};
 
 /// The vendor publishes it for its message queues, for no other product.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(8);
@@ -16,7 +16,7 @@ pub struct Tokens(HashMap<(String, String), Use>);
 
 struct Use {
     instance: String,
-    months: u32,
+    term: Term,
     order_id: String,
     at: Timestamp,
     /// Until then the call is still at work.
@@ -48,7 +48,7 @@ impl Tokens {
         if now.duration_since(used.at) > REMEMBERED {
             return Err(NoSecondSale::Forgotten);
         }
-        if (used.instance.as_str(), used.months) != (renewal.instance, renewal.months) {
+        if (used.instance.as_str(), used.term) != (renewal.instance, renewal.term) {
             return Err(NoSecondSale::OtherContent);
         }
         if now < used.finished_at {
@@ -61,7 +61,7 @@ impl Tokens {
     pub fn remember(&mut self, renewal: &Renewal<'_>, token: &str, order_id: &str, now: Timestamp) {
         let used = Use {
             instance: renewal.instance.to_owned(),
-            months: renewal.months,
+            term: renewal.term,
             order_id: order_id.to_owned(),
             at: now,
             finished_at: renewal.seen_from,

@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::domain::money::Fen;
+use crate::domain::order::Target;
 use crate::domain::policy::ActionKind;
 use crate::domain::product::{Product, TencentProduct, VolcengineProduct};
-use crate::sandbox::instance::{ChargeType, Family, Instance, InstanceChange, State, UnknownProduct};
+use crate::sandbox::instance::{
+    ChargeType, Family, Instance, InstanceChange, Operation, RenewFlag, Renewed, State, UnknownProduct,
+};
 use crate::sandbox::tokens::{NoSecondSale, Tokens};
+use crate::sandbox::upgrade::{NoUpgrade, Upgraded, upgrade};
 use crate::sandbox::yuan;
 
 /// The zone in which the providers count months and write times without a zone.
@@ -46,7 +50,8 @@ pub struct Charge {
     pub product: String,
     pub action: ActionKind,
     pub instance: String,
-    pub months: u32,
+    /// None of an upgrade.
+    pub months: Option<u32>,
     pub order_id: String,
     pub client_token: Option<String>,
     #[serde(rename = "amount_cny", with = "yuan")]
@@ -61,7 +66,10 @@ pub struct Charge {
 pub struct Order {
     pub order_id: String,
     pub instance: String,
-    pub months: u32,
+    pub family: Family,
+    pub action: ActionKind,
+    /// None of an upgrade.
+    pub months: Option<u32>,
     pub amount: Fen,
     pub created_at: Timestamp,
     /// Lists of earlier moments do not show it.
@@ -72,10 +80,31 @@ pub struct Order {
 #[derive(Clone, Debug)]
 pub struct Renewal<'a> {
     pub key_id: &'a str,
+    /// The product as which the API that was called knows the instance.
     pub product: Product,
     pub instance: &'a str,
-    pub months: u32,
+    pub term: Term,
+    /// None leaves it as it is.
+    pub renew_flag: Option<RenewFlag>,
+    /// What the instance then remembers as its latest operation.
+    pub operation: Option<Operation>,
     /// From when on readers see it; `now` unless a fault delays it.
+    pub seen_from: Timestamp,
+}
+
+/// What of an instance is paid for, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    pub months: u32,
+    pub with_data_disks: bool,
+}
+
+/// An upgrade of a Redis instance.
+#[derive(Clone, Debug)]
+pub struct Upgrade<'a> {
+    pub key_id: &'a str,
+    pub instance: &'a str,
+    pub target: Target,
     pub seen_from: Timestamp,
 }
 
@@ -88,12 +117,29 @@ pub enum NoSale {
     Gone,
     #[error("another flow holds the instance")]
     Busy,
+    #[error("the instance is isolated")]
+    Isolated,
     #[error("the instance is not prepaid")]
     NotPrepaid,
+    #[error(transparent)]
+    NoUpgrade(#[from] NoUpgrade),
     #[error("the balance is {balance} CNY, the order costs {price} CNY")]
     Balance { balance: Fen, price: Fen },
     #[error("the price or the new expiry is out of range")]
     OutOfRange,
+}
+
+/// One line of the ledger and of the order list, before it has a number.
+struct Sale<'a> {
+    key_id: &'a str,
+    product: Product,
+    instance: &'a str,
+    action: ActionKind,
+    months: Option<u32>,
+    client_token: Option<&'a str>,
+    amount: Fen,
+    expiry_after: Timestamp,
+    seen_from: Timestamp,
 }
 
 /// What a renewal would cost and bring.
@@ -182,23 +228,39 @@ impl World {
     }
 
     /// What a renewal would cost; refused as the renewal would be, save for the balance.
-    pub fn quote(&self, family: Family, id: &str, months: u32) -> Result<Quote, NoSale> {
+    pub fn quote(&self, family: Family, id: &str, term: Term) -> Result<Quote, NoSale> {
+        let instance = self.on_sale(family, id)?;
+        let disks = if term.with_data_disks { instance.data_disk_price_per_month.get() } else { 0 };
+        let per_month = instance.price_per_month.get().checked_add(disks);
+        let price = per_month.and_then(|fen| fen.checked_mul(i64::from(term.months)));
+        let price = Fen::new(price.ok_or(NoSale::OutOfRange)?);
+        let expiry_after = months_later(instance.expires_at, term.months).ok_or(NoSale::OutOfRange)?;
+        Ok(Quote { price, expiry_after })
+    }
+
+    /// What an upgrade would cost and lead to; refused as the upgrade would be, save for the balance.
+    pub fn quote_upgrade(&self, id: &str, target: &Target) -> Result<Upgraded, NoSale> {
+        let instance = self.on_sale(Family::Redis, id)?;
+        if instance.state == State::Isolated {
+            return Err(NoSale::Isolated);
+        }
+        let spec = instance.spec.ok_or(NoUpgrade::NoSuchSpec)?;
+        Ok(upgrade(spec, target, instance.price_per_month)?)
+    }
+
+    fn on_sale(&self, family: Family, id: &str) -> Result<&Instance, NoSale> {
         let instance = self.instance(family, id).ok_or(NoSale::NoInstance)?;
         match (instance.state, instance.charge_type) {
-            (State::Gone, _) => return Err(NoSale::Gone),
-            (State::Busy, _) => return Err(NoSale::Busy),
-            (_, ChargeType::Postpaid) => return Err(NoSale::NotPrepaid),
-            (State::Running | State::Isolated, ChargeType::Prepaid) => {}
+            (State::Gone, _) => Err(NoSale::Gone),
+            (State::Busy, _) => Err(NoSale::Busy),
+            (_, ChargeType::Postpaid) => Err(NoSale::NotPrepaid),
+            (State::Running | State::Isolated, ChargeType::Prepaid) => Ok(instance),
         }
-        let price = instance.price_per_month.get().checked_mul(i64::from(months));
-        let price = Fen::new(price.ok_or(NoSale::OutOfRange)?);
-        let expiry_after = months_later(instance.expires_at, months).ok_or(NoSale::OutOfRange)?;
-        Ok(Quote { price, expiry_after })
     }
 
     /// Takes the money and moves the expiry, both or neither.
     pub fn renew(&mut self, renewal: &Renewal<'_>, now: Timestamp) -> Result<String, NoSale> {
-        self.sell(renewal, None, now)
+        self.renew_with(renewal, None, now)
     }
 
     /// As [`World::renew`], once for each token: the same renewal again gives the first order and costs nothing.
@@ -211,50 +273,109 @@ impl World {
         if let Some(order_id) = self.tokens.recall(renewal, token, now)? {
             return Ok(order_id);
         }
-        let order_id = self.sell(renewal, Some(token), now)?;
+        let order_id = self.renew_with(renewal, Some(token), now)?;
         self.tokens.remember(renewal, token, &order_id, now);
         Ok(order_id)
     }
 
-    fn sell(
+    fn renew_with(
         &mut self,
         renewal: &Renewal<'_>,
         client_token: Option<&str>,
         now: Timestamp,
     ) -> Result<String, NoSale> {
-        let Renewal { key_id, product, instance, months, seen_from } = *renewal;
-        let quote = self.quote(Family::of_product(product), instance, months)?;
-        let balance = self.balance(key_id);
-        if balance < quote.price {
-            return Err(NoSale::Balance { balance, price: quote.price });
+        let Renewal { key_id, product, instance, term, renew_flag, seen_from, .. } = *renewal;
+        let quote = self.quote(Family::of_product(product), instance, term)?;
+        let sale = Sale {
+            key_id,
+            product,
+            instance,
+            action: ActionKind::Renew,
+            months: Some(term.months),
+            client_token,
+            amount: quote.price,
+            expiry_after: quote.expiry_after,
+            seen_from,
+        };
+        let order_id = self.sell(&sale, now)?;
+        let operation = renewal.operation.clone();
+        let renewed = Renewed { expires_at: quote.expiry_after, renew_flag, operation };
+        self.instances[self.index[instance]].renew(renewed, seen_from);
+        Ok(order_id)
+    }
+
+    /// All of them or none.
+    pub fn renew_together(&mut self, renewals: &[Renewal<'_>], now: Timestamp) -> Result<(), NoSale> {
+        for key_id in renewals.iter().map(|renewal| renewal.key_id) {
+            let mut price = 0_i64;
+            for renewal in renewals.iter().filter(|renewal| renewal.key_id == key_id) {
+                let family = Family::of_product(renewal.product);
+                let quote = self.quote(family, renewal.instance, renewal.term)?;
+                price = price.checked_add(quote.price.get()).ok_or(NoSale::OutOfRange)?;
+            }
+            self.check_balance(key_id, Fen::new(price))?;
         }
+        renewals.iter().try_for_each(|renewal| self.renew(renewal, now).map(|_| ()))
+    }
+
+    /// Takes the money and changes the size, both or neither. The new size is there at once.
+    pub fn upgrade(&mut self, wanted: &Upgrade<'_>, now: Timestamp) -> Result<String, NoSale> {
+        let Upgrade { key_id, instance, ref target, seen_from } = *wanted;
+        let upgraded = self.quote_upgrade(instance, target)?;
+        let sale = Sale {
+            key_id,
+            product: Product::REDIS,
+            instance,
+            action: ActionKind::Upgrade,
+            months: None,
+            client_token: None,
+            amount: upgraded.price,
+            expiry_after: self.instances[self.index[instance]].expires_at,
+            seen_from,
+        };
+        let order_id = self.sell(&sale, now)?;
+        let Upgraded { spec, price_per_month, .. } = upgraded;
+        self.instances[self.index[instance]].resize(spec, price_per_month, seen_from);
+        Ok(order_id)
+    }
+
+    /// Takes the money and writes the order down, before the instance changes.
+    fn sell(&mut self, sale: &Sale<'_>, now: Timestamp) -> Result<String, NoSale> {
+        let Sale { key_id, product, instance, action, months, client_token, amount, expiry_after, seen_from } =
+            *sale;
+        let balance = self.check_balance(key_id, amount)?;
         let order_id = self.next_order_id(product, now);
         let account = self.account(key_id);
-        account.balance = Fen::new(balance.get() - quote.price.get());
+        account.balance = Fen::new(balance.get() - amount.get());
         account.orders.push(Order {
             order_id: order_id.clone(),
             instance: instance.to_owned(),
+            family: Family::of_product(product),
+            action,
             months,
-            amount: quote.price,
+            amount,
             created_at: now,
             seen_from,
         });
-        let bought = &mut self.instances[self.index[instance]];
         self.ledger.push(Charge {
             provider: product.provider().to_string(),
             product: product.to_string(),
-            action: ActionKind::Renew,
+            action,
             instance: instance.to_owned(),
             months,
             order_id: order_id.clone(),
             client_token: client_token.map(str::to_owned),
-            amount: quote.price,
+            amount,
             at: now,
-            expiry_before: bought.expires_at,
-            expiry_after: quote.expiry_after,
+            expiry_before: self.instances[self.index[instance]].expires_at,
+            expiry_after,
         });
-        bought.renew(quote.expiry_after, seen_from);
         Ok(order_id)
+    }
+
+    fn check_balance(&self, key_id: &str, price: Fen) -> Result<Fen, NoSale> {
+        let balance = self.balance(key_id);
+        if balance < price { Err(NoSale::Balance { balance, price }) } else { Ok(balance) }
     }
 
     fn account(&mut self, key_id: &str) -> &mut Account {
@@ -307,7 +428,15 @@ mod tests {
 
     fn renewal(instance: &str, months: u32) -> Renewal<'_> {
         let seen_from = NOW.parse().unwrap();
-        Renewal { key_id: "AKIDsandbox", product: Product::REDIS, instance, months, seen_from }
+        Renewal {
+            key_id: "AKIDsandbox",
+            product: Product::REDIS,
+            instance,
+            term: Term { months, with_data_disks: false },
+            renew_flag: None,
+            operation: None,
+            seen_from,
+        }
     }
 
     #[test]

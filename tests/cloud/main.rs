@@ -4,6 +4,14 @@
 #[cfg(test)]
 mod codes;
 #[cfg(test)]
+mod codes_v2;
+#[cfg(test)]
+mod cvm;
+#[cfg(test)]
+mod cvm_v2;
+#[cfg(test)]
 mod replies;
 #[cfg(test)]
 mod vectors;
+#[cfg(test)]
+mod vectors_v2;

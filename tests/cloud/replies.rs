@@ -15,15 +15,15 @@ use serde::de::DeserializeOwned;
 
 const REQUEST_ID: &str = "495d8e9f-61bf-465e-aa4e-14be54a9095a";
 
-fn file(name: &str) -> Vec<u8> {
+pub fn file(name: &str) -> Vec<u8> {
     fs::read(format!("{}/tests/replies/tencentcloud/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-fn read<T: DeserializeOwned>(name: &str) -> Result<T, Failure> {
+pub fn read<T: DeserializeOwned>(name: &str) -> Result<T, Failure> {
     answer::read(200, &file(name)).result
 }
 
-fn assert_unreadable<T: std::fmt::Debug>(result: Result<T, Failure>, message_part: &str) {
+pub fn assert_unreadable<T: std::fmt::Debug>(result: Result<T, Failure>, message_part: &str) {
     let failure = result.unwrap_err();
     assert_eq!((failure.class, failure.code.as_str()), (Class::Unknown, "Unreadable"), "{failure}");
     assert!(failure.message.contains(message_part), "{failure}");

@@ -10,13 +10,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::cloud::call::Reply;
-use crate::cloud::reading::{MESSAGE_MAX_CHARS, WORD_MAX_CHARS, clip, object, parse};
+use crate::cloud::reading::{HTTP_OK, MESSAGE_MAX_CHARS, WORD_MAX_CHARS, clip, object, parse};
 pub use crate::cloud::reading::{Scalar, unreadable};
 use crate::cloud::tencentcloud::codes;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::OrderId;
 
-const HTTP_OK: u16 = 200;
+/// Zero dates come with and without seconds, and some are dates to a calendar that has a year zero.
+const YEAR_ZERO: &str = "0000";
 
 /// Reads the envelope, and what is in it as `T` when it holds no error.
 pub fn read<T: DeserializeOwned>(http_status: u16, body: &[u8]) -> Reply<T> {
@@ -47,11 +48,14 @@ pub fn purchase(http_status: u16, body: &[u8]) -> Reply<Option<OrderId>> {
 /// A time with an offset of its own, or one without that is read in `zone`. Zero dates, empty and unreadable
 /// ones are none.
 pub fn time(text: &str, zone: &TimeZone) -> Option<Timestamp> {
+    if text.starts_with(YEAR_ZERO) {
+        return None;
+    }
     let bare = || text.parse::<civil::DateTime>().ok()?.to_zoned(zone.clone()).ok();
     text.parse().ok().or_else(|| bare().map(|zoned| zoned.timestamp()))
 }
 
-fn unusual_status(http_status: u16) -> Failure {
+pub(super) fn unusual_status(http_status: u16) -> Failure {
     let message =
         format!("HTTP status {http_status} without an error of the API; something in between answered");
     Failure::ours(Class::Unknown, "HttpStatus", message)

@@ -1,19 +1,23 @@
-//! Billing, API version 2018-07-09: the orders ("deals") of any product's instance.
+//! Billing, API version 2018-07-09: the orders ("deals") of any product's instance, and the account's balance.
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::call::Api;
-use crate::cloud::tencentcloud::Action;
 use crate::cloud::tencentcloud::answer::{Scalar, time, unreadable};
+use crate::cloud::tencentcloud::api3::Action;
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
 use crate::domain::order::{ListedOrder, Standing};
 use crate::domain::product::InstanceId;
 
-pub const LIST_DEALS: Action =
-    Action { api: Api::new("billing:DescribeDealsByCond", 20), version: "2018-07-09", regional: false };
+pub const LIST_DEALS: Action = action("billing:DescribeDealsByCond");
+pub const BALANCE: Action = action("billing:DescribeAccountBalance");
+
+const fn action(name: &'static str) -> Action {
+    Action { api: Api::new(name, 20), version: "2018-07-09", regional: false }
+}
 
 /// Past 200 the answer leaves the list of resources out. One instance does not have a hundred orders in a
 /// window of days, so one page is asked for, and a list that goes on is a failure, never half a truth.
@@ -145,4 +149,23 @@ impl Deal {
             _ => None,
         }
     }
+}
+
+/// The optional `TempCredit` is left out: money lent for a while is not counted on.
+#[derive(Serialize)]
+pub struct AskBalance {}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Balance {
+    real_balance: Scalar,
+    balance: Scalar,
+}
+
+/// The account's own money in fen, rounded down, negative when it owes. Credit lines and vouchers are not in
+/// it: an order may go through that it would not cover. `Balance` is the older name of the same amount.
+pub fn balance(answer: Balance) -> Result<Fen, Failure> {
+    let Balance { real_balance, balance } = answer;
+    let fen = real_balance.floor().or_else(|| balance.floor());
+    fen.map(Fen::new).ok_or_else(|| unreadable("the answer has no readable `RealBalance`"))
 }

@@ -1,8 +1,9 @@
 //! What each error code says about the purchase that met it.
 //!
 //! Exact code, then its dotted prefixes from the longest on, then unknown: a code that nobody knows says
-//! nothing about the money. Sources: the error tables of Redis RenewInstance and UpgradeInstance, the Redis
-//! and billing models, and "common error codes" of API 3.0.
+//! nothing about the money. One table serves all products of API 3.0: no code means one thing to one of them
+//! and another to the next. Sources: the error tables of Redis RenewInstance and UpgradeInstance and of CVM
+//! RenewInstances, the Redis, CVM and billing models, and "common error codes" of API 3.0.
 
 use crate::cloud::call::Cause;
 use crate::domain::failure::Class;
@@ -33,16 +34,17 @@ fn passing_state(code: &str) -> Option<Judged> {
     (matches!(family, "OperationDenied" | "UnsupportedOperation") && passes).then_some(BUSY)
 }
 
-const THROTTLED: Judged = plain(Class::Throttled);
-const BUSY: Judged = plain(Class::Busy);
-const UNAVAILABLE: Judged = plain(Class::Unavailable);
-const REJECTED: Judged = plain(Class::Rejected);
-const CREDENTIAL: Judged = plain(Class::Credential);
-const UNKNOWN: Judged = plain(Class::Unknown);
-const BALANCE: Judged = Judged { class: Class::Blocked, cause: Some(Cause::Balance) };
-const RIGHTS: Judged = Judged { class: Class::Blocked, cause: Some(Cause::Rights) };
+pub(super) const THROTTLED: Judged = plain(Class::Throttled);
+pub(super) const BUSY: Judged = plain(Class::Busy);
+pub(super) const UNAVAILABLE: Judged = plain(Class::Unavailable);
+pub(super) const REJECTED: Judged = plain(Class::Rejected);
+pub(super) const CREDENTIAL: Judged = plain(Class::Credential);
+pub(super) const UNKNOWN: Judged = plain(Class::Unknown);
+pub(super) const BALANCE: Judged = Judged { class: Class::Blocked, cause: Some(Cause::Balance) };
+const UNPAID_ORDER: Judged = Judged { class: Class::Blocked, cause: Some(Cause::UnpaidOrder) };
+pub(super) const RIGHTS: Judged = Judged { class: Class::Blocked, cause: Some(Cause::Rights) };
 /// Stops the whole key, as the documentation of the common codes asks; the reason is still its rights.
-const KEY_WITHOUT_RIGHTS: Judged = Judged { class: Class::Credential, cause: Some(Cause::Rights) };
+pub(super) const KEY_WITHOUT_RIGHTS: Judged = Judged { class: Class::Credential, cause: Some(Cause::Rights) };
 
 const fn plain(class: Class) -> Judged {
     Judged { class, cause: None }
@@ -66,6 +68,22 @@ const EXACT: &[(&str, Judged)] = &[
     ("FailedOperation.UnSupportError", REJECTED),
     ("InternalError.InstanceNotFoundError", REJECTED),
     ("InternalError.InstanceOperatePermissionError", RIGHTS),
+    // CVM
+    ("AccountQualificationRestrictions", RIGHTS),
+    ("FailedOperation.InvalidInstanceApplicationRoleEmr", REJECTED),
+    ("InvalidAccount.InsufficientBalance", BALANCE),
+    ("InvalidAccount.UnpaidOrder", UNPAID_ORDER),
+    ("InvalidInstance.NotSupported", REJECTED),
+    ("InvalidInstanceId.Malformed", REJECTED),
+    ("InvalidInstanceId.NotFound", REJECTED),
+    ("InvalidPeriod", REJECTED),
+    ("MutexOperation.TaskRunning", BUSY),
+    // States that do not pass, unlike the others of their name.
+    ("UnsupportedOperation.InstanceStateBanning", REJECTED),
+    ("UnsupportedOperation.InstanceStateIsolating", REJECTED),
+    ("UnsupportedOperation.InstanceStateTerminated", REJECTED),
+    ("UnsupportedOperation.InstanceStateTerminating", REJECTED),
+    ("UnsupportedOperation.NotSupportUnpaidOrder", UNPAID_ORDER),
     // Billing
     ("FailedOperation.BalanceInsufficient", BALANCE),
     ("FailedOperation.InvalidDeal", REJECTED),

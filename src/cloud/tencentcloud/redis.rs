@@ -1,17 +1,16 @@
 //! Redis, API version 2018-04-12.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::call::Api;
-use crate::cloud::tencentcloud::Action;
 use crate::cloud::tencentcloud::answer::{Scalar, time, unreadable};
+use crate::cloud::tencentcloud::api3::Action;
+use crate::cloud::tencentcloud::listing::{self, Listed, unknown_value};
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
-use crate::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Observation, Presence, Spec};
+use crate::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Observation, Spec};
 use crate::domain::order::{Goods, Purchase, Renewal, Target};
 use crate::domain::product::InstanceId;
 
@@ -112,42 +111,23 @@ struct Instance {
     redis_replicas_num: Scalar,
 }
 
-/// One observation per id asked for. A list that is absent or cut is no proof that an instance is missing.
+/// One observation per id asked for.
 pub fn observations(
     described: Described,
     ids: &[InstanceId],
     observed_at: Timestamp,
     zone: &TimeZone,
 ) -> Result<Vec<Observation>, Failure> {
-    let listed = whole_list(described)?;
-    let by_id: HashMap<&str, &Instance> =
-        listed.iter().filter_map(|instance| Some((instance.instance_id.text()?, instance))).collect();
-    let presence = |id: &InstanceId| {
-        by_id.get(id.as_str()).map_or(Presence::NotVisible, |found| Presence::Visible(found.facts(zone)))
-    };
-    let observation =
-        |id: &InstanceId| Observation { instance: id.clone(), observed_at, presence: presence(id) };
-    Ok(ids.iter().map(observation).collect())
+    let Described { total_count, instance_set } = described;
+    let listed = listing::whole("InstanceSet", instance_set, &total_count)?;
+    Ok(listing::observations(&listed, ids, observed_at, zone))
 }
 
-fn whole_list(described: Described) -> Result<Vec<Instance>, Failure> {
-    let total = described.total_count.integer();
-    let listed = match (described.instance_set, total) {
-        (Some(listed), _) => listed,
-        (None, Some(0)) => Vec::new(),
-        (None, _) => return Err(unreadable("the answer has no `InstanceSet`")),
-    };
-    let listed_count = i64::try_from(listed.len()).unwrap_or(i64::MAX);
-    if total.is_some_and(|total| total > listed_count) {
-        return Err(unreadable(format!(
-            "`InstanceSet` lists {listed_count} of {} instances",
-            total.unwrap_or(0)
-        )));
+impl Listed for Instance {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.instance_id.text().into_iter()
     }
-    Ok(listed)
-}
 
-impl Instance {
     fn facts(&self, zone: &TimeZone) -> Facts {
         Facts {
             expires_at: self.deadline_time.text().and_then(|text| time(text, zone)),
@@ -159,7 +139,9 @@ impl Instance {
             latest_operation: None,
         }
     }
+}
 
+impl Instance {
     fn state(&self) -> InstanceState {
         match self.status.integer() {
             Some(2) => InstanceState::Running,
@@ -195,11 +177,6 @@ impl Instance {
             replicas: size(&self.redis_replicas_num)?,
         })
     }
-}
-
-/// The vendor's value under the vendor's name, so that it cannot be taken for a word of ours.
-fn unknown_value(field: &str, value: &Scalar) -> String {
-    format!("{field} {}", value.text().unwrap_or("absent"))
 }
 
 #[derive(Default, Deserialize)]

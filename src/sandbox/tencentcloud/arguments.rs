@@ -18,7 +18,10 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) fn of_request(request: &Request<Bytes>) -> Result<Arguments, Refusal> {
         match *request.method() {
-            Method::GET => Ok(Arguments::of_query(request.uri().query().unwrap_or_default())),
+            Method::GET => {
+                let query = request.uri().query().unwrap_or_default();
+                Ok(Arguments::of_pairs(form_urlencoded::parse(query.as_bytes()).into_owned()))
+            }
             Method::POST => Arguments::of_body(request),
             _ => Err(Refusal::new("UnsupportedProtocol", "only GET and POST are supported")),
         }
@@ -36,23 +39,38 @@ impl Arguments {
         }
     }
 
-    /// Lists come flattened: `InstanceIds.0=…&InstanceIds.1=…`, counted from 0 or 1.
-    fn of_query(query: &str) -> Arguments {
+    /// Lists and objects come flattened: `InstanceIds.0=…&InstanceIds.1=…`, counted from 0 or 1, and
+    /// `InstanceChargePrepaid.Period=…`.
+    pub(super) fn of_pairs(pairs: impl Iterator<Item = (String, String)>) -> Arguments {
         let mut values = Map::new();
         let mut lists: BTreeMap<String, BTreeMap<u32, Value>> = BTreeMap::new();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let value = Value::String(value.into_owned());
-            match name.split_once('.').map(|(list, at)| (list, at.parse::<u32>())) {
-                Some((list, Ok(at))) => {
+        let mut objects: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+        for (name, value) in pairs {
+            let value = Value::String(value);
+            match name.split_once('.').map(|(outer, inner)| (outer, inner, inner.parse::<u32>())) {
+                Some((list, _, Ok(at))) => {
                     lists.entry(list.to_owned()).or_default().insert(at, value);
                 }
-                _ => {
-                    values.insert(name.into_owned(), value);
+                Some((object, field, Err(_))) => {
+                    objects.entry(object.to_owned()).or_default().insert(field.to_owned(), value);
+                }
+                None => {
+                    values.insert(name, value);
                 }
             }
         }
         values.extend(lists.into_iter().map(|(name, list)| (name, list.into_values().collect())));
+        values.extend(objects.into_iter().map(|(name, object)| (name, Value::Object(object))));
         Arguments { values, from_query: true }
+    }
+
+    /// The fields of a structure, to be taken and finished like the call's own.
+    pub(super) fn object(&mut self, name: &str) -> Result<Option<Arguments>, Refusal> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Object(values)) => Ok(Some(Arguments { values, from_query: self.from_query })),
+            Some(_) => Err(Refusal::invalid(name, "is not an object")),
+        }
     }
 
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Refusal> {
@@ -132,9 +150,13 @@ fn as_integer(name: &str, value: &Value, from_query: bool) -> Result<i64, Refusa
 mod tests {
     use super::*;
 
+    fn of_query(query: &str) -> Arguments {
+        Arguments::of_pairs(form_urlencoded::parse(query.as_bytes()).into_owned())
+    }
+
     #[test]
     fn a_flattened_list_is_put_together_in_its_order() {
-        let mut arguments = Arguments::of_query("Ids.10=c&Ids.2=b&Ids.1=a%2Bx+y&Limit=20");
+        let mut arguments = of_query("Ids.10=c&Ids.2=b&Ids.1=a%2Bx+y&Limit=20");
         assert_eq!(arguments.texts("Ids").unwrap().unwrap(), ["a+x y", "b", "c"]);
         assert_eq!(arguments.integer("Limit"), Ok(Some(20)));
         assert!(arguments.finish().is_ok());
@@ -142,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_integer_in_quotes_is_one_only_in_a_query() {
-        assert_eq!(Arguments::of_query("Period=1").integer("Period"), Ok(Some(1)));
+        assert_eq!(of_query("Period=1").integer("Period"), Ok(Some(1)));
         let values = Map::from_iter([("Period".to_owned(), Value::from("1"))]);
         let refused = Arguments { values, from_query: false }.integer("Period").unwrap_err();
         assert_eq!(refused.code, "InvalidParameter");

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::sandbox::instance::Family;
 use crate::sandbox::tencentcloud::arguments::Arguments;
 use crate::sandbox::tencentcloud::{Act, Api, Refusal, Visit, stamp};
 use crate::sandbox::world::{Order, World};
@@ -132,16 +133,21 @@ impl DealQuery {
 
     fn deal(&self, order: &Order) -> Value {
         let fen = order.amount.get();
+        let product_code = match order.family {
+            Family::Redis => "p_redis",
+            Family::Cvm => "p_cvm",
+            Family::Ecs => "p_ecs",
+        };
         let says_resources = self.limit <= MAX_LIMIT_WITH_RESOURCES;
         json!({
             "OrderId": order.order_id,
             "BigDealId": order.order_id,
             "Status": DELIVERED,
-            "Action": "renew",
+            "Action": order.action.as_str(),
             "Creator": UIN,
             "Payer": UIN,
             "CreateTime": stamp::write(order.created_at),
-            "TimeSpan": order.months,
+            "TimeSpan": order.months.unwrap_or_default(),
             "TimeUnit": "m",
             "Currency": "CNY",
             "Policy": 100.0,
@@ -152,8 +158,8 @@ impl DealQuery {
             "PayMode": "prePay",
             "ProjectId": 0,
             "GoodsCategoryId": 0,
-            "ProductCode": "p_redis",
-            "SubProductCode": "sp_redis",
+            "ProductCode": product_code,
+            "SubProductCode": format!("s{product_code}"),
             "ProductInfo": [],
             "Formula": "",
             "RefReturnDeals": "",

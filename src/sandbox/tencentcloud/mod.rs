@@ -1,12 +1,17 @@
-//! Tencent Cloud, API 3.0, as its documents say: envelope, common codes, quotas, and one file a service.
+//! Tencent Cloud as its documents say: envelopes, common codes, quotas, and one file a service. API 3.0 is called
+//! at `/`, the legacy v2 API at its own path.
 //!
 //! Source: the "common parameters", "signature method v3" and "common error codes" pages of each API 3.0 product.
 
 mod arguments;
 mod billing;
+mod cvm;
+mod cvm_v2;
+mod envelope;
 mod redis;
 mod stamp;
 mod verify;
+mod verify_v2;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -14,15 +19,23 @@ use std::time::Duration;
 use hyper::Request;
 use hyper::body::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::sandbox::Memory;
-use crate::sandbox::delivery::{Answer, Delivery};
+use crate::sandbox::delivery::Delivery;
 use crate::sandbox::faults::{Acted, Call};
 use crate::sandbox::pace::QuotaKey;
 use crate::sandbox::tencentcloud::arguments::Arguments;
+use crate::sandbox::tencentcloud::envelope::Envelope;
+use crate::sandbox::tencentcloud::verify_v2::{Once, Parameters};
 use crate::sandbox::world::World;
 
+pub(crate) use crate::sandbox::tencentcloud::verify_v2::Replays;
+
+/// Where the legacy v2 API is called.
+pub(crate) const V2_PATH: &str = "/v2/index.php";
+/// The service of its CVM, as configuration and faults write it.
+const V2_SERVICE: &str = "cvm-v2";
 /// The documented size of a request.
 pub(crate) const MAX_REQUEST_BYTES: usize = 10 * 1024 * 1024;
 /// Under which name calls are counted that name no API we know.
@@ -41,7 +54,7 @@ struct Api {
     read: fn(Arguments) -> Result<Act, Refusal>,
 }
 
-const SERVICES: [&[Api]; 2] = [redis::APIS, billing::APIS];
+const SERVICES: [&[Api]; 4] = [redis::APIS, cvm::APIS, cvm_v2::APIS, billing::APIS];
 
 /// A call whose parameters are read.
 struct Act {
@@ -58,6 +71,7 @@ struct Visit<'a> {
     key_id: &'a str,
     region: &'a str,
     now: Timestamp,
+    request_id: &'a str,
     /// Reads and what a purchase shows to readers lag by so much.
     lag: Duration,
 }
@@ -72,11 +86,14 @@ struct Refusal {
 /// A call with a good signature. Parameters are judged after the quota: a call with bad ones uses it up too.
 struct Ready {
     route: Route,
+    /// Of a call that may be made once only.
+    once: Option<Once>,
     act: Result<Act, Refusal>,
 }
 
 struct Route {
     api: &'static Api,
+    envelope: Envelope,
     key_id: String,
     region: String,
 }
@@ -84,6 +101,7 @@ struct Route {
 /// What can be said of a call without the memory of the cloud.
 pub(crate) struct Read {
     api_name: &'static str,
+    envelope: Envelope,
     ready: Result<Ready, Refusal>,
 }
 
@@ -98,13 +116,29 @@ pub(crate) fn api_names() -> Vec<&'static str> {
 /// Verifies a call and reads its parameters.
 pub(crate) fn read(request: &Request<Bytes>, now: Timestamp) -> Read {
     let api = verify::claimed_service(request).and_then(|service| find_api(&service, action_of(request)?));
-    Read { api_name: api.map_or(UNKNOWN_API, |api| api.name), ready: Ready::read(request, now) }
+    Read {
+        api_name: api.map_or(UNKNOWN_API, |api| api.name),
+        envelope: Envelope::V3,
+        ready: Ready::read(request, now),
+    }
+}
+
+/// As [`read`], of the legacy API.
+pub(crate) fn read_v2(request: &Request<Bytes>, now: Timestamp) -> Read {
+    let parameters = Parameters::of_request(request);
+    let action = parameters.as_ref().ok().and_then(|parameters| parameters.get("Action"));
+    let api = action.and_then(|action| find_api(V2_SERVICE, action));
+    Read {
+        api_name: api.map_or(UNKNOWN_API, |api| api.name),
+        envelope: Envelope::V2,
+        ready: parameters.and_then(|parameters| Ready::read_v2(request, parameters, now)),
+    }
 }
 
 /// A call too large to be read.
 pub(crate) fn read_too_large() -> Read {
     let refusal = Refusal::new("RequestSizeLimitExceeded", "the request is larger than 10 MB");
-    Read { api_name: UNKNOWN_API, ready: Err(refusal) }
+    Read { api_name: UNKNOWN_API, envelope: Envelope::V3, ready: Err(refusal) }
 }
 
 impl Read {
@@ -112,10 +146,13 @@ impl Read {
     pub(crate) fn answer(self, memory: &mut Memory, now: Timestamp, moment: Duration) -> Delivery {
         memory.counters.arrived(self.api_name, moment);
         let request_id = memory.request_ids.next();
-        let admitted = self.ready.and_then(|ready| ready.admit(memory, moment));
+        let admitted = self.ready.and_then(|ready| ready.admit(memory, now, moment));
         let (code, delivery) = match admitted {
             Ok((route, act)) => route.play(act, memory, now, &request_id),
-            Err(refusal) => (refusal.code.to_string(), Delivery::Whole(refusal.answer(&request_id))),
+            Err(refusal) => {
+                let answer = self.envelope.refusal(&refusal, &request_id);
+                (refusal.code.into_owned(), Delivery::Whole(answer))
+            }
         };
         memory.counters.ended(self.api_name, &code);
         delivery
@@ -143,17 +180,36 @@ impl Ready {
             return Err(Refusal::missing("X-TC-Region"));
         }
         let act = Arguments::of_request(request).and_then(api.read);
-        let route = Route { api, key_id: caller.key_id, region: region.to_owned() };
-        Ok(Ready { route, act })
+        let region = region.to_owned();
+        let route = Route { api, envelope: Envelope::V3, key_id: caller.key_id, region };
+        Ok(Ready { route, once: None, act })
     }
 
-    fn admit(self, memory: &mut Memory, moment: Duration) -> Result<(Route, Act), Refusal> {
-        let Ready { route, act } = self;
+    fn read_v2(request: &Request<Bytes>, parameters: Parameters, now: Timestamp) -> Result<Ready, Refusal> {
+        let once = verify_v2::verify(request, &parameters, now)?;
+        let action = parameters.get("Action").unwrap_or_default();
+        let api = find_api(V2_SERVICE, action)
+            .ok_or_else(|| Refusal::new("6100", format!("there is no action `{action}` here")))?;
+        let region = parameters.get("Region").unwrap_or_default().to_owned();
+        if region.is_empty() {
+            return Err(Refusal::missing("Region"));
+        }
+        let key_id = once.key_id().to_owned();
+        let act = (api.read)(Arguments::of_pairs(parameters.into_business()));
+        let route = Route { api, envelope: Envelope::V2, key_id, region };
+        Ok(Ready { route, once: Some(once), act })
+    }
+
+    fn admit(self, memory: &mut Memory, now: Timestamp, moment: Duration) -> Result<(Route, Act), Refusal> {
+        let Ready { route, once, act } = self;
+        if once.is_some_and(|once| !memory.replays.admit(once, now)) {
+            return Err(Refusal::new("4500", "this `Nonce` and `Timestamp` were seen before"));
+        }
         let Api { name, per_second, .. } = *route.api;
         let key = QuotaKey { key_id: route.key_id.clone(), api: name, region: route.region.clone() };
         if !memory.pace.admit(key, per_second, moment) {
             let message = format!("more than {per_second} calls of {name} in a second");
-            return Err(Refusal::new("RequestLimitExceeded", message));
+            return Err(Refusal::new(route.envelope.too_fast(), message));
         }
         Ok((route, act?))
     }
@@ -161,18 +217,22 @@ impl Ready {
 
 impl Route {
     fn play(self, act: Act, memory: &mut Memory, now: Timestamp, request_id: &str) -> (String, Delivery) {
-        let refuse =
-            |code: &str| Refusal::new(code.to_owned(), "a fault that was asked for").answer(request_id);
+        let envelope = self.envelope;
+        let refuse = |code: &str| {
+            let refusal = Refusal::new(code.to_owned(), "a fault that was asked for");
+            envelope.refusal(&refusal, request_id)
+        };
         let call = Call { api: self.api.name, instances: &act.instances, refuse: &refuse };
         let Memory { world, faults, .. } = memory;
         let perform = act.perform;
         let played = faults.play(&call, |lag| {
-            let visit = Visit { key_id: &self.key_id, region: &self.region, now, lag };
+            let visit = Visit { key_id: &self.key_id, region: &self.region, now, request_id, lag };
             match perform(world, &visit) {
-                Ok(response) => Acted::Done(success(response, request_id)),
-                Err(refusal) => {
-                    Acted::Refused { answer: refusal.answer(request_id), code: refusal.code.into_owned() }
-                }
+                Ok(response) => Acted::Done(envelope.success(response, request_id)),
+                Err(refusal) => Acted::Refused {
+                    answer: envelope.refusal(&refusal, request_id),
+                    code: refusal.code.into_owned(),
+                },
             }
         });
         (played.code, played.delivery)
@@ -213,17 +273,6 @@ impl Refusal {
     fn invalid(name: &str, problem: &str) -> Refusal {
         Refusal::new("InvalidParameter", format!("`{name}` {problem}"))
     }
-
-    /// Refusals come with status 200, as every answer of the service itself.
-    fn answer(&self, request_id: &str) -> Answer {
-        let error = json!({ "Code": self.code, "Message": self.message });
-        Answer::json(200, &json!({ "Response": { "Error": error, "RequestId": request_id } }))
-    }
-}
-
-fn success(mut response: Value, request_id: &str) -> Answer {
-    response["RequestId"] = json!(request_id);
-    Answer::json(200, &json!({ "Response": response }))
 }
 
 fn apis() -> impl Iterator<Item = &'static Api> {
@@ -247,6 +296,8 @@ mod tests {
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
 
+    use serde_json::json;
+
     use super::*;
 
     const NOW: i64 = 1_800_000_000;
@@ -258,11 +309,18 @@ mod tests {
     /// A call of each API that succeeds.
     fn good_call() -> impl Strategy<Value = (&'static str, Value)> {
         let term = json!({ "InstanceId": "crs-sandbox-1", "Period": 1 });
+        let target = json!({ "InstanceId": "crs-sandbox-1", "MemSize": 2048 });
+        let servers = json!({ "InstanceIds": ["ins-sandbox-1"], "InstanceChargePrepaid": { "Period": 1 } });
         let window =
             json!({ "StartTime": "2027-01-01 00:00:00", "EndTime": "2027-02-01 00:00:00", "Limit": 20 });
         prop::sample::select(vec![
             ("redis:RenewInstance", term.clone()),
             ("redis:InquiryPriceRenewInstance", term),
+            ("redis:UpgradeInstance", target.clone()),
+            ("redis:InquiryPriceUpgradeInstance", target),
+            ("cvm:RenewInstances", servers.clone()),
+            ("cvm:InquiryPriceRenewInstances", servers),
+            ("cvm:DescribeInstances", json!({ "Limit": 20, "Offset": 0, "InstanceIds": ["ins-sandbox-1"] })),
             (
                 "redis:DescribeInstances",
                 json!({ "Limit": 20, "Offset": 0, "InstanceIds": ["crs-sandbox-1"] }),
@@ -277,6 +335,12 @@ mod tests {
             "InstanceId",
             "InstanceIds",
             "Period",
+            "InstanceChargePrepaid",
+            "RenewPortableDataDisk",
+            "MemSize",
+            "RedisShardNum",
+            "RedisReplicasNum",
+            "SwitchOption",
             "ModifyPayMode",
             "Limit",
             "Offset",
@@ -333,13 +397,13 @@ mod tests {
             let head = Request::builder().method("POST").header("content-type", "application/json");
             let request = head.body(Bytes::from(parameters.to_string())).unwrap();
             let lag = Duration::from_secs(lag_seconds);
-            let visit = Visit { key_id: "AKIDsandbox", region: "ap-guangzhou", now: now(), lag };
+            let visit = Visit { key_id: "AKIDsandbox", region: "ap-guangzhou", now: now(), request_id: "r", lag };
             let mut world = World::new(now());
             let api = apis().find(|known| known.name == api).unwrap();
             let act = Arguments::of_request(&request).and_then(api.read);
             let answer = act.and_then(|act| (act.perform)(&mut world, &visit));
-            let is_sold = answer.is_ok_and(|answer| answer.get("DealName").is_some());
-            prop_assert_eq!(world.ledger().len(), usize::from(is_sold));
+            let is_purchase = matches!(api.action(), "RenewInstance" | "RenewInstances" | "UpgradeInstance");
+            prop_assert_eq!(world.ledger().len(), usize::from(is_purchase && answer.is_ok()));
         }
     }
 }

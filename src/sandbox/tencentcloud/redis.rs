@@ -1,17 +1,20 @@
 //! Redis, version 2018-04-12.
 //!
-//! Source: the Redis pages RenewInstance, DescribeInstances and InquiryPriceRenewInstance.
+//! Source: the Redis pages RenewInstance, UpgradeInstance, DescribeInstances, InquiryPriceRenewInstance and
+//! InquiryPriceUpgradeInstance.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::money::Fen;
 use crate::domain::observation::Spec;
+use crate::domain::order::Target;
 use crate::domain::product::Product;
 use crate::sandbox::instance::{ChargeType, Family, Instance, Look, State};
 use crate::sandbox::tencentcloud::arguments::Arguments;
 use crate::sandbox::tencentcloud::{Act, Api, Refusal, Visit, stamp};
-use crate::sandbox::world::{NoSale, Renewal, World, days_later};
+use crate::sandbox::upgrade::NoUpgrade;
+use crate::sandbox::world::{NoSale, Renewal, Term, Upgrade, World, days_later};
 
 const VERSION: &str = "2018-04-12";
 const DEFAULT_LIMIT: i64 = 20;
@@ -73,6 +76,20 @@ pub(super) const APIS: &[Api] = &[
         read: inquiry_price_renew_instance,
     },
     Api {
+        name: "redis:UpgradeInstance",
+        version: VERSION,
+        per_second: 20,
+        is_regional: true,
+        read: upgrade_instance,
+    },
+    Api {
+        name: "redis:InquiryPriceUpgradeInstance",
+        version: VERSION,
+        per_second: 20,
+        is_regional: true,
+        read: inquiry_price_upgrade_instance,
+    },
+    Api {
         name: "redis:DescribeInstances",
         version: VERSION,
         per_second: 35,
@@ -98,7 +115,9 @@ fn renew_instance(mut arguments: Arguments) -> Result<Act, Refusal> {
                 key_id: visit.key_id,
                 product: Product::REDIS,
                 instance: &instance,
-                months,
+                term: Term { months, with_data_disks: false },
+                renew_flag: None,
+                operation: None,
                 seen_from: visit.seen_from(),
             };
             let order_id =
@@ -115,8 +134,41 @@ fn inquiry_price_renew_instance(mut arguments: Arguments) -> Result<Act, Refusal
     Ok(Act {
         instances: vec![instance.clone()],
         perform: Box::new(move |world, _| {
-            let quote = world.quote(Family::Redis, &instance, months);
+            let quote = world.quote(Family::Redis, &instance, Term { months, with_data_disks: false });
             quote.map(|quote| price(quote.price)).map_err(|reason| refuse_sale(&instance, reason))
+        }),
+    })
+}
+
+fn upgrade_instance(mut arguments: Arguments) -> Result<Act, Refusal> {
+    let instance = instance_id(&mut arguments)?;
+    let target = target(&mut arguments)?;
+    if !matches!(arguments.integer("SwitchOption")?, None | Some(1 | 2)) {
+        return Err(Refusal::invalid("SwitchOption", "must be 1 or 2"));
+    }
+    arguments.refuse_unplayed(&["NodeSet"])?;
+    arguments.finish()?;
+    Ok(Act {
+        instances: vec![instance.clone()],
+        perform: Box::new(move |world, visit| {
+            let upgrade =
+                Upgrade { key_id: visit.key_id, instance: &instance, target, seen_from: visit.seen_from() };
+            let order_id =
+                world.upgrade(&upgrade, visit.now).map_err(|reason| refuse_upgrade(&instance, reason))?;
+            Ok(json!({ "DealName": order_id }))
+        }),
+    })
+}
+
+fn inquiry_price_upgrade_instance(mut arguments: Arguments) -> Result<Act, Refusal> {
+    let instance = instance_id(&mut arguments)?;
+    let target = target(&mut arguments)?;
+    arguments.finish()?;
+    Ok(Act {
+        instances: vec![instance.clone()],
+        perform: Box::new(move |world, _| {
+            let upgraded = world.quote_upgrade(&instance, &target);
+            upgraded.map(|upgraded| price(upgraded.price)).map_err(|reason| refuse_upgrade(&instance, reason))
         }),
     })
 }
@@ -152,12 +204,37 @@ fn period(arguments: &mut Arguments) -> Result<u32, Refusal> {
     })
 }
 
+fn target(arguments: &mut Arguments) -> Result<Target, Refusal> {
+    let mut number = |name: &str| {
+        let given = arguments.integer(name)?.map(u32::try_from).transpose();
+        given.map_err(|_| Refusal::invalid(name, "is out of range"))
+    };
+    Ok(Target {
+        mem_size_mb: number("MemSize")?.ok_or_else(|| Refusal::missing("MemSize"))?,
+        shards: number("RedisShardNum")?,
+        replicas: number("RedisReplicasNum")?,
+    })
+}
+
+fn refuse_upgrade(instance: &str, reason: NoSale) -> Refusal {
+    let code = match reason {
+        NoSale::NoUpgrade(NoUpgrade::MemSize) => "InvalidParameterValue.MemSizeNotInRange",
+        NoSale::NoUpgrade(NoUpgrade::Shrinks) => "InvalidParameterValue.ReduceCapacityNotAllowed",
+        NoSale::NoUpgrade(NoUpgrade::NoSuchSpec) => "InvalidParameterValue.SpecNotExist",
+        NoSale::NoUpgrade(_) => "InvalidParameter.InvalidParameter",
+        NoSale::Busy | NoSale::Isolated => "ResourceUnavailable.InstanceStatusAbnormal",
+        _ => return refuse_sale(instance, reason),
+    };
+    Refusal::new(code, format!("{instance}: {reason}"))
+}
+
 fn refuse_sale(instance: &str, reason: NoSale) -> Refusal {
     let code = match reason {
         NoSale::NoInstance => "ResourceNotFound.InstanceNotExists",
         NoSale::Gone => "ResourceUnavailable.InstanceDeleted",
         NoSale::Busy => "ResourceInUse.InstanceBeenLocked",
-        NoSale::NotPrepaid => "FailedOperation.UnSupportError",
+        NoSale::Isolated => "ResourceUnavailable.InstanceIsolated",
+        NoSale::NotPrepaid | NoSale::NoUpgrade(_) => "FailedOperation.UnSupportError",
         NoSale::Balance { .. } => "ResourceUnavailable.AccountBalanceNotEnough",
         NoSale::OutOfRange => "LimitExceeded.PeriodExceedMaxLimit",
     };
@@ -292,13 +369,13 @@ impl Seen<'_> {
     }
 
     fn auto_renew_flag(&self) -> i64 {
-        i64::from(self.instance.auto_renew.0)
+        self.look.renew_flag.number()
     }
 
     fn to_json(&self, region: &str) -> Value {
-        let Instance { id, charge_type, spec, created_at, .. } = self.instance;
+        let Instance { id, charge_type, created_at, .. } = self.instance;
         let Spec { mem_size_mb, shards, replicas } =
-            spec.unwrap_or(Spec { mem_size_mb: 0, shards: 0, replicas: 0 });
+            self.look.spec.unwrap_or(Spec { mem_size_mb: 0, shards: 0, replicas: 0 });
         let is_prepaid = *charge_type == ChargeType::Prepaid;
         let expires_at = self.look.expires_at;
         let is_shut = matches!(self.look.state, State::Isolated | State::Gone);
@@ -329,7 +406,8 @@ impl Seen<'_> {
             "CloseTime": if is_shut { stamp::write(expires_at) } else { stamp::NEVER.to_owned() },
             "OfflineTime": if is_shut { stamp::write(offline_at) } else { String::new() },
             "Size": f64::from(mem_size_mb) * f64::from(shards),
-            "SizeUsed": 0.0,
+            // What upgrades count on.
+            "SizeUsed": f64::from(mem_size_mb) * f64::from(shards) / 2.0,
             "RedisShardSize": mem_size_mb,
             "RedisShardNum": shards,
             "RedisReplicasNum": replicas,

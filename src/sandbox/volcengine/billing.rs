@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::domain::money::Fen;
-use crate::sandbox::instance::{Family, Instance, State};
+use crate::sandbox::instance::{Family, Instance, Look, RenewFlag, State};
 use crate::sandbox::volcengine::arguments::{Arguments, Page};
 use crate::sandbox::volcengine::{Act, Api, Refusal, Verb, Visit};
-use crate::sandbox::world::{NoSale, Order, World};
+use crate::sandbox::world::{NoSale, Order, Term, World};
 
 const VERSION: &str = "2022-01-01";
 const MAX_IDS: usize = 100;
@@ -65,12 +65,12 @@ fn list_available_instances(mut arguments: Arguments) -> Result<Act, Refusal> {
     Ok(Act {
         instances: ids.clone().unwrap_or_default(),
         perform: Box::new(move |world, visit| {
+            let read_at = visit.read_at();
             let wants = |instance: &&Instance| {
                 ids.as_ref().is_none_or(|ids| ids.contains(&instance.id))
-                    && renew_type.is_none_or(|wanted| wanted == renew_type_of(instance))
+                    && renew_type.is_none_or(|wanted| wanted == renew_type_of(&instance.look_at(read_at)))
                     && product.as_ref().is_none_or(|product| product.eq_ignore_ascii_case("ECS"))
             };
-            let read_at = visit.read_at();
             let listed = world.instances(Family::Ecs).filter(wants);
             let max_results = page.max_results;
             let (page, next) = page.cut(listed.map(|instance| available(instance, read_at)).collect());
@@ -79,8 +79,8 @@ fn list_available_instances(mut arguments: Arguments) -> Result<Act, Refusal> {
     })
 }
 
-fn renew_type_of(instance: &Instance) -> &'static str {
-    if instance.auto_renew.0 { "Automatically" } else { "Manually" }
+fn renew_type_of(look: &Look) -> &'static str {
+    if look.renew_flag == RenewFlag::Auto { "Automatically" } else { "Manually" }
 }
 
 fn available(instance: &Instance, read_at: Timestamp) -> Value {
@@ -94,8 +94,8 @@ fn available(instance: &Instance, read_at: Timestamp) -> Value {
         "ConfigurationCode": "ecs.g3i.large.month",
         "BeginTime": utc(instance.created_at),
         "ExpiredTime": utc(look.expires_at),
-        "RenewType": renew_type_of(instance),
-        "RenewalDurationUnit": if instance.auto_renew.0 { "Month" } else { "" },
+        "RenewType": renew_type_of(&look),
+        "RenewalDurationUnit": if look.renew_flag == RenewFlag::Auto { "Month" } else { "" },
         "RenewalTimes": "",
         "RemainRenewTimes": "",
         "Status": if look.state == State::Running { "Running" } else { "ShutDown" },
@@ -117,8 +117,9 @@ fn query_price_for_renew(mut arguments: Arguments) -> Result<Act, Refusal> {
     Ok(Act {
         instances: ids.clone(),
         perform: Box::new(move |world, _| {
+            let term = Term { months, with_data_disks: false };
             let quote =
-                |id: &String| world.quote(Family::Ecs, id, months).map(|quote| (id.clone(), quote.price));
+                |id: &String| world.quote(Family::Ecs, id, term).map(|quote| (id.clone(), quote.price));
             let prices: Result<Vec<_>, NoSale> = ids.iter().map(quote).collect();
             prices.map(|prices| price_list(&prices)).map_err(|reason| {
                 Refusal::new("InvalidParam", format!("no price for these instances: {reason}"))
@@ -221,7 +222,8 @@ fn list_order_product_details(mut arguments: Arguments) -> Result<Act, Refusal> 
 
 fn visible_orders<'a>(world: &'a World, visit: &Visit<'_>) -> impl Iterator<Item = &'a Order> {
     let read_at = visit.read_at();
-    world.orders(visit.key_id).filter(move |order| order.seen_from <= read_at)
+    let orders = world.orders(visit.key_id).filter(|order| order.family == Family::Ecs);
+    orders.filter(move |order| order.seen_from <= read_at)
 }
 
 fn find_order<'a>(world: &'a World, visit: &Visit<'_>, order_id: &str) -> Result<&'a Order, Refusal> {
@@ -256,7 +258,7 @@ fn order_line(order: &Order) -> Value {
         "Status": PAID,
         "PaymentMethod": "PrePaid",
         "Period": "Month",
-        "Times": order.months.to_string(),
+        "Times": order.months.map(|months| months.to_string()),
         "BeginTime": utc(order.created_at),
         "PaidAmount": order.amount.to_string(),
     })

@@ -10,7 +10,7 @@ use crate::sandbox::instance::{ChargeType, Family, Instance, Look, State};
 use crate::sandbox::tokens::NoSecondSale;
 use crate::sandbox::volcengine::arguments::{Arguments, Page};
 use crate::sandbox::volcengine::{Act, Api, Refusal, Verb, Visit};
-use crate::sandbox::world::{CLOUD_ZONE, NoSale, Renewal, World};
+use crate::sandbox::world::{CLOUD_ZONE, NoSale, Renewal, Term, World};
 
 const VERSION: &str = "2020-04-01";
 const PRODUCT: Product = Product::Volcengine(VolcengineProduct::Ecs);
@@ -54,7 +54,9 @@ fn renew_instance(mut arguments: Arguments) -> Result<Act, Refusal> {
                 key_id: visit.key_id,
                 product: PRODUCT,
                 instance: &instance,
-                months,
+                term: Term { months, with_data_disks: false },
+                renew_flag: None,
+                operation: None,
                 seen_from: visit.seen_from(),
             };
             let sold = match &token {
@@ -92,7 +94,9 @@ fn refuse_sale(instance: &str, reason: NoSecondSale) -> Refusal {
         NoSecondSale::Forgotten => "InvalidIdempotency",
         NoSecondSale::NoSale(NoSale::NoInstance | NoSale::Gone) => "InvalidInstance.NotFound",
         NoSecondSale::NoSale(NoSale::Busy) => "OperationDenied.ResourceLocked",
-        NoSecondSale::NoSale(NoSale::NotPrepaid) => "InvalidChargeType",
+        NoSecondSale::NoSale(NoSale::NotPrepaid | NoSale::Isolated | NoSale::NoUpgrade(_)) => {
+            "InvalidChargeType"
+        }
         NoSecondSale::NoSale(NoSale::Balance { .. }) => "Insufficient.Balance",
         NoSecondSale::NoSale(NoSale::OutOfRange) => "InvalidPeriod",
     };
@@ -156,7 +160,7 @@ fn charge_type(instance: &Instance) -> &'static str {
 }
 
 fn to_json(instance: &Instance, read_at: Timestamp) -> Value {
-    let Look { expires_at, state } = instance.look_at(read_at);
+    let Look { expires_at, state, .. } = instance.look_at(read_at);
     let is_prepaid = instance.charge_type == ChargeType::Prepaid;
     json!({
         "InstanceId": instance.id,
