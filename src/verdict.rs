@@ -136,6 +136,16 @@ fn moved(question: &Question<'_>, looks: &[(Duration, Evidence)], expiry: Timest
     let list = looks.last().map(|(_, evidence)| &evidence.list);
     match list {
         Some(ListSeen::Ours(order)) => moved_with(order, expiry),
+        // Some answers bring no number: the list, which lags behind, is given time to name it.
+        Some(ListSeen::Nothing | ListSeen::Unread { .. })
+            if question.state == OrderState::Placed
+                && question.order_id.is_none()
+                && question.age < settle_signed(question) =>
+        {
+            Verdict::KeepWatching {
+                why: format!("the expiry moved to {expiry}: waiting for the order's number"),
+            }
+        }
         _ if question.state == OrderState::Placed => confirmed(question.order_id.cloned(), None),
         Some(ListSeen::Forbidden { .. }) => confirmed(None, None),
         Some(ListSeen::Nothing) if agreed_nothing(question, looks) => Verdict::RenewedElsewhere { expiry },

@@ -42,7 +42,7 @@ pub struct Budget {
 }
 
 /// The APIs whose pace can be set.
-pub const KNOWN_APIS: [(Provider, &str); 15] = [
+pub const KNOWN_APIS: [(Provider, &str); 20] = [
     (Provider::TencentCloud, "redis:RenewInstance"),
     (Provider::TencentCloud, "redis:UpgradeInstance"),
     (Provider::TencentCloud, "redis:DescribeInstances"),
@@ -51,10 +51,15 @@ pub const KNOWN_APIS: [(Provider, &str); 15] = [
     (Provider::TencentCloud, "cvm:RenewInstances"),
     (Provider::TencentCloud, "cvm:DescribeInstances"),
     (Provider::TencentCloud, "cvm:InquiryPriceRenewInstances"),
+    (Provider::TencentCloud, "cvm-v2:RenewInstance"),
+    (Provider::TencentCloud, "cvm-v2:DescribeInstances"),
+    (Provider::TencentCloud, "cvm-v2:InquiryInstancePrice"),
     (Provider::TencentCloud, "billing:DescribeDealsByCond"),
     (Provider::TencentCloud, "billing:DescribeAccountBalance"),
     (Provider::Volcengine, "ecs:RenewInstance"),
     (Provider::Volcengine, "ecs:DescribeInstances"),
+    (Provider::Volcengine, "billing:ListAvailableInstances"),
+    (Provider::Volcengine, "billing:QueryPriceForRenew"),
     (Provider::Volcengine, "billing:ListOrders"),
     (Provider::Volcengine, "billing:ListOrderProductDetails"),
     (Provider::Volcengine, "billing:QueryBalanceAcct"),

@@ -114,7 +114,7 @@ impl Product {
 
     /// Only what this build can really renew; the rest is refused when a policy names it.
     pub fn is_built(self) -> bool {
-        matches!(self, Product::TencentCloud(TencentProduct::Redis))
+        matches!(self, Product::TencentCloud(_) | Product::Volcengine(_))
     }
 
     pub fn can_upgrade(self) -> bool {

@@ -9,8 +9,8 @@ use super::{Account, Engine};
 use crate::cloud::{self, Api, Call, Cause, Cloud, Report};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
-use crate::domain::observation::Known;
-use crate::domain::order::{ListedOrder, OrderRow, Purchase};
+use crate::domain::observation::{Known, Observation, Presence};
+use crate::domain::order::{OrderRow, Purchase};
 use crate::domain::product::{Identity, InstanceId, Product, Region};
 use crate::guard::SKEW_MAX;
 use crate::limiter::{Key, Permit};
@@ -60,13 +60,23 @@ impl Engine {
         let api = Cloud::observe_api(product).map_err(Failure::from)?;
         let batch = Cloud::observe_batch_max(product).map_err(Failure::from)?;
         let mut known = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(batch) {
+        // One id that a cloud refuses to speak of must not hide all others: a refused batch is asked in halves.
+        let mut batches: Vec<&[InstanceId]> = ids.chunks(batch).rev().collect();
+        while let Some(ids) = batches.pop() {
             let about = About { region, order_row: None, instances: ids.len() };
             let permit = self.permit(account, api, region).await;
             let at = self.now();
             let call = account.cloud.observe(product, region, ids).await;
             permit.written();
-            let observations = self.finish_call(account, api, about, at, call).await?;
+            let mut observations = match self.finish_call(account, api, about, at, call).await {
+                Err(CallError::Cloud(failure)) if failure.class == Class::Rejected && ids.len() > 1 => {
+                    let (first, second) = ids.split_at(ids.len() / 2);
+                    batches.extend([second, first]);
+                    continue;
+                }
+                finished => finished?,
+            };
+            self.join_auto_renew(account, product, region, &mut observations).await?;
             let sightings = observations.into_iter().map(|observation| Sighting {
                 identity: Identity::new(product, region, &observation.instance),
                 observation,
@@ -86,24 +96,35 @@ impl Engine {
         self.finish_call(account, api, about, at, call).await
     }
 
-    /// Orders of an instance created since `from`.
-    pub(super) async fn list_orders(
+    /// Where the instances' own answer does not tell, asks for the console's auto-renew and puts it in. What cannot
+    /// be asked stays unreadable, which the guard knows how to take.
+    async fn join_auto_renew(
         &self,
         account: &Account,
         product: Product,
-        about: About<'_>,
-        instance: &InstanceId,
-        from: Timestamp,
-    ) -> Result<Vec<ListedOrder>, CallError> {
-        let api = Cloud::orders_api(product).map_err(Failure::from)?;
-        let permit = self.permit(account, api, about.region).await;
+        region: &Region,
+        observations: &mut [Observation],
+    ) -> Result<(), CallError> {
+        let Some(api) = Cloud::auto_renew_api(product) else { return Ok(()) };
+        let ids: Vec<InstanceId> = observations.iter().map(|seen| seen.instance.clone()).collect();
+        let about = About { region, order_row: None, instances: ids.len() };
+        let permit = self.permit(account, api, region).await;
         let at = self.now();
-        let call = account.cloud.list_orders(product, about.region, instance, from, at).await;
+        let call = account.cloud.auto_renew(product, &ids).await;
         permit.written();
-        self.finish_call(account, api, about, at, call).await
+        let flags = match self.finish_call(account, api, about, at, call).await {
+            Err(CallError::Cloud(_)) => return Ok(()),
+            flags => flags?,
+        };
+        for (observation, (_, flag)) in observations.iter_mut().zip(flags) {
+            if let Presence::Visible(facts) = &mut observation.presence {
+                facts.auto_renew = flag;
+            }
+        }
+        Ok(())
     }
 
-    async fn finish_call<T>(
+    pub(super) async fn finish_call<T>(
         &self,
         account: &Account,
         api: Api,

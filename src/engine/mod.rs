@@ -12,6 +12,7 @@
 mod calls;
 mod events;
 mod lane;
+mod order_list;
 mod reconcile;
 mod rescue;
 mod ticker;
@@ -127,7 +128,7 @@ impl Account {
     }
 
     fn rate(&self, api: Api) -> f64 {
-        self.rates.get(api.name).copied().unwrap_or(f64::from(api.documented_per_second) * SHARE_OF_LIMIT)
+        self.rates.get(api.name).copied().unwrap_or_else(|| api.pace(SHARE_OF_LIMIT))
     }
 
     /// The cloud's clock less ours, as last seen.

@@ -7,10 +7,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch as channel};
 
-use super::calls::{About, CallError};
+use super::calls::CallError;
 use super::events::job_event;
+use super::order_list::Wanted;
 use super::{Account, Engine, Part, Step, repeat};
-use crate::cloud::{self, Cause};
+use crate::cloud::{self, Cause, Cloud};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::observation::{Known, Presence};
 use crate::domain::order::{ListedOrder, NOT_ORDERED, OrderState, REFUNDED, Standing};
@@ -88,14 +89,22 @@ impl Reconcile {
         let wants_number = order.order_id.is_none() && matches!(expiry, ExpirySeen::At(_));
         let wants_amount = !order.amount_is_known
             && self.account.may_list()
+            // Where the whole list would have to be read for it, the amount is not worth the calls.
+            && Cloud::order_lines_api(order.product).is_none()
             && matches!(expiry, ExpirySeen::At(at) if verdict::is_whole_term(&self.question(order), *at));
         if order.state == OrderState::Placed && !overdue && !wants_number && !wants_amount {
             return Ok(ListSeen::NotAsked);
         }
-        let about = About { region: &order.region, order_row: Some(order.row), instances: 1 };
         let from = order.intended_at - LIST_MARGIN;
-        let listed = engine.list_orders(&self.account, order.product, about, &order.instance, from).await;
-        match listed {
+        let wanted = Wanted {
+            product: order.product,
+            region: &order.region,
+            instance: &order.instance,
+            row: order.row,
+            order_id: order.order_id.as_ref(),
+            from,
+        };
+        match engine.list_orders(&self.account, wanted).await {
             Ok(listed) => {
                 self.account.note_list_right(true);
                 self.ours(order, listed, from).await

@@ -40,6 +40,8 @@ pub struct Job {
     pub due_at: Timestamp,
     pub missed_count: u32,
     pub attempts: u32,
+    /// Orders of the present cycle that were definitely refused: each makes a new idempotency token.
+    pub refusals: i64,
     /// The code of the failure it waited for.
     pub last_code: Option<String>,
     /// An earlier run of the same policy and instance that has not ended.
@@ -188,6 +190,9 @@ async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result
                   WHERE o.instance_id = r.instance_id AND o.action = r.action AND o.state <> 'refused'
                     AND (o.policy_id <> r.policy_id OR o.policy_revision <> p.revision OR r.origin = 'trigger')),
                 r.error ->> 'code', l.id, l.attempts,
+                (SELECT count(*) FROM orders o WHERE o.instance_id = r.instance_id AND o.action = r.action
+                    AND o.cycle IN ('cycle:' || i.cycle, 'due:' || r.due_at_ms) AND o.state = 'refused'
+                    AND o.error ->> 'code' NOT IN ('NotOrdered', 'Unsent')),
                 ",
         known_columns!(),
         " FROM json_each(?1) e JOIN runs r ON r.id = e.value JOIN policies p ON p.id = r.policy_id
@@ -249,10 +254,11 @@ fn claim(query: &ClaimRuns, row: &SqliteRow) -> Result<Claim, StoreError> {
         missed_count: row.get(11),
         attempts: row.get(12),
         foreign_order_at: at_opt(row.get(13))?,
+        refusals: row.get(17),
         last_code: row.get(14),
         elder: row.get::<Option<i64>, _>(15).map(|run| Elder { run: RunId(run), attempts: row.get(16) }),
     };
-    Ok(Claim { epoch: query.epoch, job, known: known(row, 17)? })
+    Ok(Claim { epoch: query.epoch, job, known: known(row, 18)? })
 }
 
 pub(super) fn terms(text: &str) -> Result<Terms, StoreError> {

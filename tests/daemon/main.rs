@@ -19,6 +19,8 @@ mod people;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod products;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod start;

@@ -7,17 +7,21 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::calls::{CallError, is_refused_key};
 use super::super::events::job_event;
 use super::{InHand, Lane, duration, pass_on_panic, seed};
+use crate::cloud::canonical::sha256_hex;
 use crate::cloud::{Cloud, SignedPurchase};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
-use crate::domain::order::{Committed, Cycle, Goods, Purchase, Renewal};
+use crate::domain::order::{ClientToken, Committed, Cycle, Goods, Purchase, Renewal};
 use crate::domain::policy::Action;
+use crate::domain::product::Provider;
 use crate::domain::run::{Hold, Outcome};
 use crate::guard::{Decision, Price, Verdict};
 use crate::limiter::Permit;
 use crate::retry;
 use crate::store::{Claim, Finish, Intent, Job, StoreError, Withheld};
 
+/// With its prefix the token fills the 36 characters of the shortest limit.
+const TOKEN_DIGITS: usize = 32;
 /// Looks at one instance in a row, before the clock is suspected.
 const LOOKS_MAX: u32 = 2;
 /// Others of the same region that are looked at together with the one at the till.
@@ -28,7 +32,7 @@ const SOON: SignedDuration = SignedDuration::from_secs(5);
 impl Lane {
     /// Takes one due run through permit, look, guard, intent and send.
     pub(super) async fn serve(&mut self, claim: Claim) -> Result<(), StoreError> {
-        let Some(purchase) = purchase(&claim.job) else {
+        let Some(purchase) = purchase(&claim) else {
             let verdict = self.judge(&claim, Price::NotNeeded);
             return self.give_up(claim, verdict).await;
         };
@@ -53,7 +57,7 @@ impl Lane {
                 }
                 Decision::Observe => return self.no_fresh_look(claim, verdict).await,
                 Decision::AskPrice => price = self.ask_price(&purchase).await?,
-                Decision::Order => return self.order(claim, purchase, &price, verdict, permit).await,
+                Decision::Order => return self.order(claim, &price, verdict, permit).await,
                 _ => return self.give_up(claim, verdict).await,
             }
         }
@@ -68,15 +72,10 @@ impl Lane {
             self.give_up(claim, verdict).await?;
             return Ok(None);
         }
-        match self.engine.store.open_order(&claim, self.cycle(&claim)).await? {
+        match self.engine.store.open_order(&claim, cycle_of(&claim)).await? {
             Some(open) => self.withhold(claim, open, verdict).await.map(|()| None),
             None => Ok(Some(claim)),
         }
-    }
-
-    /// None: the counter that the instance's row holds.
-    fn cycle(&self, claim: &Claim) -> Option<Cycle> {
-        claim.job.terms.action.is_every_fire().then_some(Cycle::Due(claim.job.due_at))
     }
 
     /// Ends a claim by the verdict already reached: a second one, a moment later, may want another look.
@@ -110,10 +109,16 @@ impl Lane {
         self.engine.store.finish(vec![finished]).await
     }
 
+    /// Nothing could be signed: for good, or because the look lacked what the request has to repeat.
     async fn refuse(&mut self, claim: Claim, failure: Failure) -> Result<(), StoreError> {
-        job_event!(error, "run.failed", claim.job, { class = %failure.class, code = failure.code, },
-            "{} is not ordered: {}", claim.job.instance, failure.message);
-        let outcome = Outcome::Failed { reason: failure.message.clone(), failure: Some(failure) };
+        let reason = failure.message.clone();
+        let outcome = if failure.class == Class::Rejected {
+            Outcome::Failed { reason, failure: Some(failure) }
+        } else {
+            let until = self.engine.now() + duration(self.engine.settings.pace.first_delay);
+            Outcome::Wait { until, reason, hold: Hold::Backoff, failure: Some(failure), counts: false }
+        };
+        self.log_outcome(&claim, &outcome);
         self.engine
             .store
             .finish(vec![(claim, Finish { outcome, verdict: None, at: self.engine.now() })])
@@ -167,11 +172,12 @@ impl Lane {
     async fn order(
         &mut self,
         claim: Claim,
-        purchase: Purchase,
         price: &Price,
         verdict: Verdict,
         permit: Permit,
     ) -> Result<(), StoreError> {
+        // Built from the look that the guard has just judged, not from an earlier one.
+        let Some(purchase) = purchase(&claim) else { return self.give_up(claim, verdict).await };
         let signed = match self.account.cloud.sign_purchase(&purchase) {
             Ok(signed) => signed,
             Err(failure) => return self.refuse(claim, failure).await,
@@ -195,7 +201,7 @@ impl Lane {
         let now = self.engine.now();
         let observed_at = claim.known.observation.as_ref().map_or(Timestamp::MIN, |seen| seen.observed_at);
         Intent {
-            cycle: self.cycle(claim),
+            cycle: cycle_of(claim),
             months: match &purchase.goods {
                 Goods::Renewal(renew) => Some(renew.months),
                 Goods::Upgrade(_) => None,
@@ -204,7 +210,7 @@ impl Lane {
                 Price::Known(fen) => Some(*fen),
                 _ => None::<Fen>,
             },
-            client_token: None,
+            client_token: token_of(purchase),
             expiry_before: claim.known.expires_at(),
             observed_at,
             budget: self.engine.budget(&self.account, now),
@@ -342,18 +348,46 @@ fn wait(until: Timestamp, reason: String, hold: Hold, code: Option<&str>) -> Out
     }
 }
 
-/// What the policy's terms buy for the job; None for what this version cannot order.
-fn purchase(job: &Job) -> Option<Purchase> {
+/// None: the counter that the instance's row holds.
+fn cycle_of(claim: &Claim) -> Option<Cycle> {
+    claim.job.terms.action.is_every_fire().then_some(Cycle::Due(claim.job.due_at))
+}
+
+/// What the policy's terms buy for the instance as it was last seen; None for what this version cannot order.
+fn purchase(claim: &Claim) -> Option<Purchase> {
+    let job = &claim.job;
     let goods = match &job.terms.action {
         Action::Renew(renew) => Goods::Renewal(Renewal {
             months: renew.months,
-            renew_flag: None,
+            renew_flag: claim.known.facts().and_then(|facts| facts.renew_flag.clone()),
             renew_data_disks: job.terms.renew_data_disks,
-            client_token: None,
+            client_token: client_token(claim),
         }),
         Action::Upgrade(_) => return None,
     };
     Some(Purchase { product: job.product, region: job.region.clone(), instance: job.instance.clone(), goods })
+}
+
+/// Of clouds that take one: the same for every order of a cycle, over crashes and after "not ordered"; only a
+/// definite refusal makes a new one.
+fn client_token(claim: &Claim) -> Option<ClientToken> {
+    let job = &claim.job;
+    if job.product.provider() != Provider::Volcengine {
+        return None;
+    }
+    let identity = job.identity();
+    let cycle = cycle_of(claim).unwrap_or(Cycle::Counter(claim.known.cycle));
+    let expiry = claim.known.expires_at().map_or(0, |at| at.as_second());
+    let text = format!("{}/{}/{expiry}/{cycle}/{}", identity.region, identity.instance, job.refusals);
+    let digest = sha256_hex(text.as_bytes());
+    Some(ClientToken(format!("rnw-{}", &digest[..TOKEN_DIGITS])))
+}
+
+fn token_of(purchase: &Purchase) -> Option<String> {
+    match &purchase.goods {
+        Goods::Renewal(renewal) => renewal.client_token.as_ref().map(|token| token.0.clone()),
+        Goods::Upgrade(_) => None,
+    }
 }
 
 fn goods_words(purchase: &Purchase) -> String {
