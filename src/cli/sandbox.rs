@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{EXIT_FAILED, Outcome};
 use crate::clock::SystemClock;
-use crate::sandbox::{self, Options, SECRET_KEY, TENCENT_KEY_PREFIX, seed::Seed};
+use crate::sandbox::{self, Options, SECRET_KEY, TENCENT_KEY_PREFIX, VOLCENGINE_KEY_PREFIX, seed::Seed};
 
 #[derive(Debug, Args)]
 pub(super) struct SandboxArgs {
@@ -41,7 +41,8 @@ pub(super) async fn sandbox(args: &SandboxArgs) -> Outcome {
         }
     };
     eprintln!(
-        "practice cloud on {}: secret_id {TENCENT_KEY_PREFIX}…, secret_key {SECRET_KEY}; GET {}/_sandbox/ tells more",
+        "practice cloud on {}: secret_id {TENCENT_KEY_PREFIX}… or access_key_id {VOLCENGINE_KEY_PREFIX}…, \
+         secret {SECRET_KEY}; GET {}/_sandbox/ tells more",
         running.base_url(),
         running.base_url()
     );

@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::Failure;
 use crate::sandbox::faults::{Effect, Fault, Spoilt};
 use crate::sandbox::instance::{InstanceChange, Switch};
-use crate::sandbox::{Running, SECRET_KEY, TENCENT_KEY_PREFIX};
+use crate::sandbox::{Running, SECRET_KEY, TENCENT_KEY_PREFIX, VOLCENGINE_KEY_PREFIX};
 
 /// One run an instance.
-pub(super) const RUNS: usize = 9;
+pub(super) const RUNS: usize = 12;
 
 /// Far enough off that the daemon is up, near enough that nobody waits.
 const FIRES_IN: SignedDuration = SignedDuration::from_secs(3);
@@ -28,6 +28,12 @@ provider   = "tencentcloud"
 secret_id  = "file:secret-id"
 secret_key = "file:secret-key"
 endpoint   = "ENDPOINT"
+
+[account.games]
+provider          = "volcengine"
+access_key_id     = "file:access-key-id"
+secret_access_key = "file:secret-key"
+endpoint          = "ENDPOINT"
 
 # So short only here: in service an unknown order is watched for six hours before it may be called not ordered.
 [retry]
@@ -60,6 +66,30 @@ region    = "ap-beijing"
 instances = ["crs-sandbox-7", "crs-sandbox-8", "crs-sandbox-9"]
 schedule  = "SECOND * * * * *"
 renew     = { months = 1, within_days = 15 }
+
+[policy.web-vm]
+account   = "practice"
+product   = "cvm"
+region    = "ap-guangzhou"
+instances = ["ins-sandbox-1"]
+schedule  = "SECOND * * * * *"
+renew     = { months = 1 }
+
+[policy.old-vm]
+account   = "practice"
+product   = "cvm-v2"
+region    = "gz"
+instances = ["ins-sandbox-2"]
+schedule  = "SECOND * * * * *"
+renew     = { months = 1 }
+
+[policy.game-server]
+account   = "games"
+product   = "ecs"
+region    = "cn-beijing"
+instances = ["i-sandbox-1"]
+schedule  = "SECOND * * * * *"
+renew     = { months = 1, within_days = 15 }
 "#;
 
 /// Sets the stage in `folder`; answers when the policies fire.
@@ -67,6 +97,7 @@ pub(super) fn set(cloud: &Running, folder: &Path, now: Timestamp) -> Result<Time
     let fires_at = Timestamp::from_second((now + FIRES_IN).as_second())?;
     let second = fires_at.as_second().rem_euclid(60).to_string();
     write_secret(&folder.join("secret-id"), &format!("{TENCENT_KEY_PREFIX}demo"))?;
+    write_secret(&folder.join("access-key-id"), &format!("{VOLCENGINE_KEY_PREFIX}demo"))?;
     write_secret(&folder.join("secret-key"), SECRET_KEY)?;
     fs::write(folder.join("renewd.toml"), SETTINGS.replace("ENDPOINT", &cloud.base_url()))?;
     fs::create_dir(folder.join("policies.d"))?;
@@ -96,7 +127,8 @@ fn faults() -> Vec<Fault> {
 
 pub(super) fn opening(url: &str, fires_at: Timestamp) -> String {
     format!(
-        "The practice cloud listens on {url}; three policies over nine Redis instances fire at {}.
+        "The practice cloud listens on {url}; six policies over nine Redis instances, two
+CVM and one ECS fire at {}.
 It will throttle crs-sandbox-3, lock crs-sandbox-4, cut the answer to crs-sandbox-5 after charging for it,
 cut the one to crs-sandbox-6 without a charge, and refuse crs-sandbox-7. crs-sandbox-8 is not due; crs-sandbox-9
 renews itself in the console.
