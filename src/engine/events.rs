@@ -20,3 +20,25 @@ macro_rules! job_event {
     };
 }
 pub(super) use job_event;
+
+/// As [`job_event`], for an order as the views show it.
+macro_rules! order_event {
+    ($level:ident, $event:literal, $order:expr, { $($fields:tt)* }, $($message:tt)+) => {
+        tracing::$level!(
+            event = $event,
+            policy = $order.policy,
+            revision = $order.policy_revision,
+            account = $order.account,
+            provider = $order.provider,
+            product = $order.product,
+            region = $order.region,
+            instance = $order.instance,
+            run = $order.run_id,
+            order_row = $order.id,
+            order_id = $order.order_id.as_deref(),
+            $($fields)*
+            $($message)+
+        )
+    };
+}
+pub(super) use order_event;

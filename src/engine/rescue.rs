@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Engine;
+use super::events::order_event;
 use crate::clock::Clock;
 use crate::schedule::Schedule;
 use crate::store::{Firing, OrderRecord, Rescued, StoreError};
@@ -73,24 +74,8 @@ impl Engine {
 }
 
 fn log_interrupted(order: &OrderRecord) {
-    let OrderRecord {
-        id, run_id, policy, policy_revision, account, provider, product, region, instance, ..
-    } = order;
-    tracing::warn!(
-        event = "order.unknown",
-        policy,
-        revision = policy_revision,
-        account,
-        provider,
-        product,
-        region,
-        instance,
-        run = run_id,
-        order_row = id,
-        class = "unknown",
-        code = "Interrupted",
-        "the order for {instance} was recorded and its answer never came: looking for what became of it"
-    );
+    order_event!(warn, "order.unknown", order, { class = "unknown", code = "Interrupted", },
+        "the order for {} was recorded and its answer never came: looking for what became of it", order.instance);
 }
 
 pub(super) fn next_due(expression: &str, zone: &str, after: Timestamp) -> Option<Timestamp> {

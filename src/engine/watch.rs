@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use tokio::sync::{Notify, watch as channel};
 
 use super::calls::{CallError, is_refused_key};
+use super::events::order_event;
 use super::{Account, Engine, Part, Step, repeat};
 use crate::domain::order::OrderRow;
 use crate::domain::product::{AccountName, InstanceId, Product, Region};
@@ -82,39 +83,12 @@ impl SecondWatch {
 }
 
 fn log_resolved(order: &OrderRecord, person: &str, note: &str) {
-    let OrderRecord {
-        id, run_id, policy, policy_revision, account, provider, product, region, instance, ..
-    } = order;
-    let order_id = order.order_id.as_deref();
-    tracing::info!(
-        event = "order.resolved",
-        policy,
-        revision = policy_revision,
-        account,
-        provider,
-        product,
-        region,
-        instance,
-        run = run_id,
-        order_row = id,
-        order_id,
-        person,
-        "{person} resolved order row {id} of {instance}: {note}"
-    );
+    let OrderRecord { id, instance, .. } = order;
+    order_event!(info, "order.resolved", order, { person, },
+        "{person} resolved order row {id} of {instance}: {note}");
     if order.state == "confirmed" {
-        tracing::info!(
-            event = "run.succeeded",
-            policy,
-            account,
-            provider,
-            product,
-            region,
-            instance,
-            run = run_id,
-            order_row = id,
-            order_id,
-            "the run for {instance} succeeded, on {person}'s word"
-        );
+        order_event!(info, "run.succeeded", order, { person, },
+            "the run for {instance} succeeded, on {person}'s word");
     }
 }
 
