@@ -175,7 +175,7 @@ runs_days = 2
     assert_eq!(key_id, &SecretRef::File(folder.path("keys/id")));
     assert_eq!(secret, &SecretRef::Credential("key".to_owned()));
     assert_eq!(token, &Some(SecretRef::Env("TOKEN".to_owned())));
-    assert_eq!(account.endpoint.as_ref().unwrap().as_str(), "http://127.0.0.1:9500");
+    assert_eq!(account.endpoint.as_ref().unwrap().to_string(), "http://127.0.0.1:9500");
     assert_eq!(account.bare_time_zone.seconds(), -12_600);
     assert_eq!(account.rate.get("ecs:RenewInstance"), Some(&0.5));
     assert_eq!(account.budget.orders_per_day, Some(0));

@@ -43,6 +43,13 @@ impl Endpoint {
         Ok(Endpoint(url))
     }
 
+    /// Plain http to another machine: whoever is between can read and replay.
+    pub fn is_plain_to_elsewhere(&self) -> bool {
+        let host = self.0.host_str().unwrap_or_default();
+        let is_local = host == "localhost" || host == "[::1]" || host.starts_with("127.");
+        self.0.scheme() == "http" && !is_local
+    }
+
     pub(super) fn url(&self) -> &Url {
         &self.0
     }

@@ -1,11 +1,11 @@
 //! `[account.NAME]`: whose credentials, whose money, whose quota.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 use jiff::tz::Offset;
 
+use crate::cloud::Endpoint;
 use crate::config::reader::{Entry, Table, quoted, suggestion};
 use crate::domain::money::Fen;
 use crate::domain::product::Provider;
@@ -28,10 +28,6 @@ pub struct Account {
 pub enum CredentialSource {
     Keys { key_id: SecretRef, secret: SecretRef, token: Option<SecretRef> },
 }
-
-/// `scheme://host[:port]`, used for every call of an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint(String);
 
 /// Limits of one account; reached: no new order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,7 +173,7 @@ fn read_secret(entry: &Entry<'_>, folder: &Path) -> Option<SecretRef> {
 }
 
 fn read_endpoint(entry: &Entry<'_>) -> Option<Endpoint> {
-    let endpoint = Endpoint::parse(entry.text()?);
+    let endpoint = Endpoint::parse(entry.text()?).ok();
     if endpoint.is_none() {
         // Not repeated: a URL may carry a password.
         let message = "`endpoint` is not of the form scheme://host[:port]";
@@ -267,77 +263,15 @@ pub(crate) fn read_amount(entry: &Entry<'_>) -> Option<Fen> {
     }
 }
 
-impl Endpoint {
-    /// None unless it is `http` or `https`, a host and perhaps a port.
-    pub fn parse(text: &str) -> Option<Endpoint> {
-        let text = text.strip_suffix('/').unwrap_or(text);
-        let (scheme, authority) = text.split_once("://")?;
-        let is_web = matches!(scheme, "http" | "https");
-        (is_web && is_authority(authority)).then(|| Endpoint(text.to_owned()))
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// `host[:port]`, the value of a Host header.
-    pub fn authority(&self) -> &str {
-        self.0.split_once("://").map_or("", |(_, authority)| authority)
-    }
-
-    fn is_plain_to_elsewhere(&self) -> bool {
-        let authority = self.authority();
-        let is_local = ["127.", "[::1]", "localhost"].iter().any(|host| authority.starts_with(host));
-        self.0.starts_with("http://") && !is_local
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-fn is_authority(authority: &str) -> bool {
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
-    let is_address = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
-    let is_name = !host.is_empty()
-        && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
-        && !host.starts_with(['-', '.']);
-    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0) && !port.starts_with('+');
-    (is_address || is_name) && port.is_none_or(is_port)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_a_scheme_a_host_and_perhaps_a_port() {
-        for good in ["http://127.0.0.1:9500", "https://proxy.example", "http://[::1]:80", "https://a.b/"] {
-            assert!(Endpoint::parse(good).is_some(), "{good}");
+    fn every_api_that_is_called_can_be_given_a_pace() {
+        for api in crate::cloud::all_apis() {
+            assert!(KNOWN_APIS.iter().any(|(_, name)| *name == api.name), "{}", api.name);
         }
-        for bad in [
-            "127.0.0.1:9500",
-            "ftp://a",
-            "http://",
-            "http://a/path",
-            "http://me:x@a",
-            "http://a:0",
-            "http://a:99999",
-            "http://a?b",
-            "http://a b",
-            "http://::1",
-        ] {
-            assert!(Endpoint::parse(bad).is_none(), "{bad}");
-        }
-        assert_eq!(Endpoint::parse("http://a:1/").unwrap().authority(), "a:1");
     }
 
     #[test]

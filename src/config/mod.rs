@@ -18,7 +18,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-pub use account::{Account, Budget, CredentialSource, Endpoint, KNOWN_APIS};
+pub use account::{Account, Budget, CredentialSource, KNOWN_APIS};
 pub use diagnostic::{Diagnostic, Place, Refusal, Severity, Spot};
 pub use environment::Environment;
 pub use policies::{PolicySet, PolicySource};

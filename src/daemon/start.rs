@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::DaemonError;
 use crate::clock::Clock;
-use crate::cloud::{Cloud, Credentials, Endpoint};
+use crate::cloud::{Cloud, Credentials};
 use crate::config::{self, Config, CredentialSource, Environment, Refusal, secrets};
 use crate::domain::policy::Policy;
 use crate::domain::product::AccountName;
@@ -82,8 +82,7 @@ fn account(
         let none = || Secret::new("");
         Credentials { key_id: none(), secret_key: none(), token: None }
     });
-    let endpoint = account.endpoint.as_ref().map(|endpoint| Endpoint::parse(endpoint.as_str())).transpose();
-    let endpoint = endpoint.map_err(|error| failed(error.to_string()))?;
+    let endpoint = account.endpoint.clone();
     let zone = account.bare_time_zone.to_time_zone();
     let cloud = Cloud::new(account.provider, credentials, endpoint, zone, Arc::clone(clock))
         .map_err(|error| failed(error.to_string()))?;
