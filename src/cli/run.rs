@@ -23,6 +23,7 @@ pub(super) async fn run(config: &Path) -> Outcome {
         LogFormat::Auto => Format::automatic(),
     };
     telemetry::init(format, &config.log.level)?;
+    telemetry::log_panics();
     if config.log.format == LogFormat::Journal {
         tracing::warn!(
             event = "config.doubtful",

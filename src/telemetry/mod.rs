@@ -51,6 +51,13 @@ pub fn init(format: Format, level: &str) -> Result<(), LogError> {
     Ok(())
 }
 
+/// A defect shows as one event like all others, not as raw lines among them.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(event = "service.panicked", "a part of the service broke: {panic}");
+    }));
+}
+
 /// A bare level is ours: libraries stay at warn. Anything more is taken as written.
 fn own_filter(level: &str) -> Result<EnvFilter, LogError> {
     let text = if level.chars().all(char::is_alphabetic) {
