@@ -101,8 +101,10 @@ fn write_pid(mut file: &File) -> io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
+/// Beside the file itself, by whatever links it is reached: two names of one database are one lock.
 fn lock_path(database: &Path) -> PathBuf {
-    with_suffix(database, ".lock")
+    let itself = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    with_suffix(&itself, ".lock")
 }
 
 fn with_suffix(database: &Path, suffix: &str) -> PathBuf {
