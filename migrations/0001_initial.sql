@@ -333,7 +333,7 @@ SELECT p.account AS account, p.product AS product, p.region AS region, i.instanc
        strftime('%Y-%m-%dT%H:%M:%fZ', i.observed_at_ms / 1000.0, 'unixepoch') AS observed_at,
        i.auto_renew AS auto_renew, i.charge_type AS charge_type,
        (i.observed_at_ms IS NULL OR i.visible = 0
-            OR coalesce(i.expires_at_ms < unixepoch('subsec') * 1000 + 3 * 86400000, i.charge_type = 'prepaid'))
+            OR coalesce(i.expires_at_ms < (julianday('now') - 2440587.5 + 3) * 86400000, i.charge_type = 'prepaid'))
            AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id
                            AND (o.state = 'intended' OR (o.state = 'placed' AND o.person_asked_ms IS NULL)))
            AS at_risk
