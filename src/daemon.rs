@@ -37,6 +37,11 @@ pub enum DaemonError {
     Clockwork(#[from] tokio_cron_scheduler::JobSchedulerError),
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
+    #[error(
+        "another renewd (process {pid}) has taken over the database {}: this one ends; only one may run on a database",
+        path.display()
+    )]
+    Succeeded { path: PathBuf, pid: i64 },
     #[error("a part of the service ended by itself ({0}): start again, what was under way is looked at then")]
     PartEnded(String),
 }
@@ -152,7 +157,7 @@ impl Daemon {
                 "requests are still under way: their orders are recorded, the next start looks for what became of them"
             );
         }
-        if let Err(error) = self.engine.store.mark_stopped(self.clock.now()).await {
+        if let Err(error) = self.engine.store.mark_stopped(self.engine.epoch(), self.clock.now()).await {
             tracing::warn!(event = "database.failed", %error, "the stop could not be recorded");
         }
         self.engine.store.close().await;
@@ -175,12 +180,16 @@ pub async fn run(
     let mut daemon = Daemon::start(config, environment, clock).await?;
     announce_ready(&daemon, &source);
     let each_day = daemon.clockwork.each_day();
+    let engine = Arc::clone(&daemon.engine);
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
             _ = hang_up.recv() => reload(&daemon).await,
             () = each_day.notified() => remind_of_refusal(&daemon).await,
+            pid = engine.succeeded() => {
+                break Some(DaemonError::Succeeded { path: daemon.config.database.clone(), pid });
+            }
             ended = daemon.part_ended() => break Some(ended),
         }
     };

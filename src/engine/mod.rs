@@ -53,6 +53,8 @@ pub struct Engine {
     epoch: AtomicI64,
     /// When this epoch began: instants before it were missed, later ones are at worst late.
     began_ms: AtomicI64,
+    /// The process that has taken over the database, once there is one.
+    successor: channel::Sender<Option<i64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -163,6 +165,16 @@ impl Engine {
             settings,
             epoch: AtomicI64::new(0),
             began_ms: AtomicI64::new(0),
+            successor: channel::Sender::new(None),
+        }
+    }
+
+    /// Returns when another daemon has taken over the database, with its process id.
+    pub async fn succeeded(&self) -> i64 {
+        let mut successor = self.successor.subscribe();
+        match successor.wait_for(Option::is_some).await {
+            Ok(found) => found.unwrap_or_default(),
+            Err(_) => std::future::pending().await,
         }
     }
 

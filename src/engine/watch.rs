@@ -18,6 +18,8 @@ use crate::store::{Act, OrderRecord, Risk, RunRecord, StoreError};
 /// Each instance is looked at this often even when nothing is due.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_hours(20);
 const LOOK_BATCH: u32 = 1000;
+/// Our own next epoch is in the database a moment before we know it: one look is not enough.
+const SUCCESSOR_LOOKS: u32 = 2;
 /// Unsent runs of a policy that stopped wanting them go on waiting this long, in case it was a slip.
 const CANCEL_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
@@ -25,6 +27,8 @@ const CANCEL_AFTER: SignedDuration = SignedDuration::from_mins(10);
 pub struct SecondWatch {
     engine: Arc<Engine>,
     data_version: Option<i64>,
+    /// Looks in a row that found the database in a successor's hands.
+    successor_looks: u32,
 }
 
 /// Each minute: looks at newcomers and the long unseen, cancels what no policy wants, speaks of risks.
@@ -34,7 +38,7 @@ pub struct MinuteWatch {
 
 impl SecondWatch {
     pub fn new(engine: Arc<Engine>) -> SecondWatch {
-        SecondWatch { engine, data_version: None }
+        SecondWatch { engine, data_version: None, successor_looks: 0 }
     }
 
     pub async fn run(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
@@ -49,6 +53,7 @@ impl SecondWatch {
                 account.wake.notify_one();
             }
         }
+        self.look_for_successor().await?;
         let data_version = Some(self.engine.store.data_version().await?);
         if data_version != self.data_version {
             for act in self.engine.store.take_acts(now).await? {
@@ -61,6 +66,16 @@ impl SecondWatch {
 }
 
 impl SecondWatch {
+    /// A daemon whose epoch is over can write neither claim nor intent: it must end, not look alive.
+    async fn look_for_successor(&mut self) -> Result<(), StoreError> {
+        let (epoch, pid) = self.engine.store.epoch_in_force().await?;
+        self.successor_looks = if epoch > self.engine.epoch() { self.successor_looks + 1 } else { 0 };
+        if self.successor_looks >= SUCCESSOR_LOOKS {
+            self.engine.successor.send_replace(Some(pid));
+        }
+        Ok(())
+    }
+
     async fn log_act(&self, act: &Act) -> Result<(), StoreError> {
         let Act { person, event, subject, note, .. } = act;
         let note = note.as_deref().unwrap_or("no note");

@@ -37,8 +37,15 @@ impl Store {
         self.writer.submit(BeginEpoch { now_ms: ms(now), version }).await
     }
 
-    pub async fn mark_stopped(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.writer.submit(MarkStopped { now_ms: ms(now) }).await
+    /// Of a daemon that has a successor already, nothing is marked.
+    pub async fn mark_stopped(&self, epoch: Epoch, now: Timestamp) -> Result<(), StoreError> {
+        self.writer.submit(MarkStopped { epoch, now_ms: ms(now) }).await
+    }
+
+    /// The epoch in force and the process that began it.
+    pub async fn epoch_in_force(&self) -> Result<(Epoch, i64), StoreError> {
+        let row = sqlx::query("SELECT epoch, coalesce(pid, 0) FROM daemon").fetch_one(&self.readers).await?;
+        Ok((Epoch(row.get(0)), row.get(1)))
     }
 
     /// Remembers that the set on disk is refused, so that commands can say so while the old one runs.
@@ -156,6 +163,7 @@ async fn intents_to_unknown(
 }
 
 struct MarkStopped {
+    epoch: Epoch,
     now_ms: i64,
 }
 
@@ -163,8 +171,12 @@ impl Change for MarkStopped {
     type Reply = ();
 
     async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
-        for MarkStopped { now_ms } in rows {
-            sqlx::query("UPDATE daemon SET stopped_at_ms = ?1").bind(now_ms).execute(&mut *conn).await?;
+        for MarkStopped { epoch, now_ms } in rows {
+            sqlx::query("UPDATE daemon SET stopped_at_ms = ?1 WHERE epoch = ?2")
+                .bind(now_ms)
+                .bind(epoch.0)
+                .execute(&mut *conn)
+                .await?;
         }
         Ok(vec![(); rows.len()])
     }

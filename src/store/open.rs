@@ -103,8 +103,18 @@ fn write_pid(mut file: &File) -> io::Result<()> {
 
 /// Beside the file itself, by whatever links it is reached: two names of one database are one lock.
 fn lock_path(database: &Path) -> PathBuf {
-    let itself = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
-    with_suffix(&itself, ".lock")
+    with_suffix(&std::fs::canonicalize(database).unwrap_or_else(|_| still_to_come(database)), ".lock")
+}
+
+/// Where a database that does not exist yet will be: a link may lead there before it does.
+fn still_to_come(database: &Path) -> PathBuf {
+    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let target = std::fs::read_link(database).map_or_else(|_| database.to_owned(), |link| folder.join(link));
+    let folder = target.parent().map(std::fs::canonicalize);
+    match (folder, target.file_name()) {
+        (Some(Ok(folder)), Some(name)) => folder.join(name),
+        _ => target,
+    }
 }
 
 fn with_suffix(database: &Path, suffix: &str) -> PathBuf {

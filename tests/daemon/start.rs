@@ -94,6 +94,48 @@ fn a_second_daemon_is_refused_and_the_first_one_goes_on() {
     stage.assert_agreement();
 }
 
+#[test]
+fn a_second_daemon_is_refused_by_whatever_link_it_reaches_the_database() {
+    let stage = Stage::new();
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let settings = fs::read_to_string(stage.folder().join("renewd.toml")).unwrap();
+    let link = stage.folder().join("by-link.db");
+    // The link is there before the database it leads to.
+    std::os::unix::fs::symlink("renewd.db", &link).unwrap();
+    fs::write(stage.folder().join("renewd.toml"), settings.replace("\"renewd.db\"", "\"by-link.db\""))
+        .unwrap();
+    let first = stage.start();
+    fs::write(stage.folder().join("renewd.toml"), settings).unwrap();
+
+    assert_refused(&stage.renewd(&["run"]), "another renewd");
+
+    first.stop();
+}
+
+#[test]
+fn a_daemon_whose_database_another_has_taken_over_says_so_and_ends() {
+    let stage = Stage::new();
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let mut first = stage.start();
+    fs::remove_file(stage.folder().join("renewd.db.lock")).unwrap();
+
+    let second = stage.start();
+
+    assert_eq!(first.until_end().code(), Some(1));
+    let said = first.events("service.stopped");
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(text(&said[0], "message").contains(&format!("process {}", second.pid())), "{said:#?}");
+    assert_eq!(said[0]["level"], "ERROR");
+    let status = stage.status();
+    assert_eq!(
+        (&status["daemon"]["running"], &status["daemon"]["pid"]),
+        (&true.into(), &second.pid().into())
+    );
+    stage.until_order("crs-sandbox-1", "confirmed");
+    second.stop();
+    stage.assert_agreement();
+}
+
 /// A stage whose database has a confirmed order and no daemon.
 fn stopped_after_a_renewal() -> Stage {
     let stage = Stage::new();
