@@ -13,7 +13,7 @@ use super::events::order_event;
 use super::{Account, Engine, Part, Step, repeat};
 use crate::domain::order::OrderRow;
 use crate::domain::product::{AccountName, InstanceId, Product, Region};
-use crate::store::{Act, OrderRecord, Risk, RunRecord, StoreError};
+use crate::store::{Act, Cause, OrderRecord, PauseScope, Risk, RunRecord, StoreError};
 
 /// Each instance is looked at this often even when nothing is due.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_hours(20);
@@ -200,11 +200,7 @@ fn log_risk(risk: &Risk) {
         (Some(true), Some(at)) => format!("expires at {at}"),
         (Some(true), None) => "shows no readable expiry".to_owned(),
     };
-    let cause = match (risk.run_state.as_deref(), risk.run_reason.as_deref()) {
-        (None, _) => "its policy has not fired yet".to_owned(),
-        (Some(state), None) => format!("its latest run is {state}"),
-        (Some(state), Some(reason)) => format!("its latest run is {state}: {reason}"),
-    };
+    let (cause, todo) = cause_words(risk);
     tracing::error!(
         event = "instance.at_risk",
         policy,
@@ -212,7 +208,43 @@ fn log_risk(risk: &Risk) {
         product,
         region,
         instance,
-        "{instance} {expiry} and no order is on its way; {cause}. `renewd why {instance}` tells more; renew it by hand \
-         only after `renewd pause --policy {policy}`"
+        "{instance} {expiry} and no order is on its way: {cause}; {todo}. `renewd why {instance}` tells more; renew it \
+         by hand only after `renewd pause --policy {policy}`"
     );
+}
+
+/// Why no order is on its way, and what to do.
+fn cause_words(risk: &Risk) -> (String, String) {
+    match &risk.cause {
+        Cause::Paused { scope, name, kind, set_by, note } => {
+            let what = PauseScope::describe(scope, name.as_deref());
+            let note = note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+            let todo = match (kind.as_str(), name) {
+                ("balance", _) => "top the account up, orders go on by themselves".to_owned(),
+                ("credential", _) => "correct the account's key, orders go on by themselves".to_owned(),
+                (_, Some(name)) => format!("`renewd resume --{scope} {name}` allows orders again"),
+                (_, None) => "`renewd resume` allows orders again".to_owned(),
+            };
+            (format!("{what} is paused by {set_by}{note}"), todo)
+        }
+        Cause::Unknown { row } => (
+            format!("order row {row} is unknown, nobody can say whether it was charged"),
+            format!("look in the console, then `renewd resolve {row} --paid` or `--not-paid`"),
+        ),
+        Cause::Overdue { row } => (
+            format!("order row {row} is placed and the expiry has not moved"),
+            "look in the console what became of it".to_owned(),
+        ),
+        Cause::Disabled => {
+            (format!("policy {} is disabled", risk.policy), "enable it, or renew by hand".to_owned())
+        }
+        Cause::Run { state, reason } => {
+            let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            (format!("its run is {state}{reason}"), "put right what it names".to_owned())
+        }
+        Cause::NotFired => (
+            "its policy has not fired yet".to_owned(),
+            "let its schedule fire more often, or renew by hand".to_owned(),
+        ),
+    }
 }

@@ -31,7 +31,7 @@ pub use open::{DaemonLock, OpenError};
 pub use people::{Act, Pause, PauseScope, ResolveRefused};
 pub use policies::{Applied, ChangeKind, PolicyChange, PolicyEntry};
 pub use reads::{Filter, InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
-pub use risk::Risk;
+pub use risk::{Cause, Risk};
 pub use runs::{Claim, Elder, Finish, Job};
 
 use writer::Writer;

@@ -1,9 +1,11 @@
 //! Instances at risk whose turn it is to be spoken of.
 
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::at_opt;
 use super::writer::Change;
+use crate::domain::order::OrderRow;
 
 const LAST_DAY_MS: i64 = 24 * 3_600_000;
 const HOUR_MS: i64 = 3_600_000;
@@ -21,9 +23,34 @@ pub struct Risk {
     pub instance: String,
     pub is_visible: Option<bool>,
     pub expires_at: Option<jiff::Timestamp>,
-    /// The latest run of its policy, in words: why nothing is under way.
-    pub run_state: Option<String>,
-    pub run_reason: Option<String>,
+    pub cause: Cause,
+}
+
+/// Why no order is on its way, the weightiest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Paused {
+        scope: String,
+        name: Option<String>,
+        kind: String,
+        set_by: String,
+        note: Option<String>,
+    },
+    /// An order whose fate is not known.
+    Unknown {
+        row: OrderRow,
+    },
+    /// Placed long ago, and the expiry has not moved.
+    Overdue {
+        row: OrderRow,
+    },
+    Disabled,
+    /// The run of its policy that has not ended, else the latest.
+    Run {
+        state: String,
+        reason: Option<String>,
+    },
+    NotFired,
 }
 
 pub(super) struct LogRisks {
@@ -44,10 +71,17 @@ impl Change for LogRisks {
 
 async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec<Risk>> {
     let found = sqlx::query(
-        "SELECT p.name, p.account, p.product, p.region, i.instance, i.visible, i.expires_at_ms, r.state, r.reason, i.id
+        "SELECT p.name, p.account, p.product, p.region, i.instance, i.visible, i.expires_at_ms, r.state, r.reason, i.id,
+                z.scope, z.name, z.kind, z.set_by, z.note, u.id, u.state, p.enabled
          FROM instances i JOIN policy_instances pi ON pi.instance_id = i.id AND pi.removed_at_ms IS NULL
          JOIN policies p ON p.id = pi.policy_id AND p.retired_at_ms IS NULL AND p.action = 'renew'
-         LEFT JOIN runs r ON r.id = (SELECT max(l.id) FROM runs l WHERE l.instance_id = i.id AND l.policy_id = p.id)
+         LEFT JOIN runs r ON r.id = coalesce(
+             (SELECT min(l.id) FROM runs l WHERE l.instance_id = i.id AND l.policy_id = p.id AND l.finished_at_ms IS NULL),
+             (SELECT max(l.id) FROM runs l WHERE l.instance_id = i.id AND l.policy_id = p.id))
+         LEFT JOIN pauses z ON z.id = (SELECT max(f.id) FROM pauses f WHERE f.lifted_at_ms IS NULL
+             AND (f.scope = 'all' OR (f.scope = 'account' AND f.name = p.account) OR (f.scope = 'policy' AND f.name = p.name))
+             AND (f.kind <> 'person' OR coalesce(f.until_ms > ?1, 1)))
+         LEFT JOIN orders u ON u.instance_id = i.id AND u.state IN ('placed', 'unknown')
          WHERE (i.expires_at_ms < ?1 + ?2
                 OR (coalesce(i.visible, 0) = 0 AND i.known_since_ms <= ?1 - ?5)
                 OR (i.expires_at_ms IS NULL AND i.charge_type = 'prepaid'))
@@ -81,9 +115,25 @@ async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec
                 instance: row.get(4),
                 is_visible: row.get(5),
                 expires_at: at_opt(row.get(6)).map_err(|error| sqlx::Error::Decode(error.into()))?,
-                run_state: row.get(7),
-                run_reason: row.get(8),
+                cause: cause(row),
             })
         })
         .collect()
+}
+
+fn cause(row: &SqliteRow) -> Cause {
+    let order = row.get::<Option<i64>, _>(15).map(OrderRow);
+    if let Some(scope) = row.get(10) {
+        let (kind, set_by) = (row.get(12), row.get(13));
+        return Cause::Paused { scope, name: row.get(11), kind, set_by, note: row.get(14) };
+    }
+    match (order, row.get::<Option<&str>, _>(16)) {
+        (Some(row), Some("unknown")) => return Cause::Unknown { row },
+        (Some(row), _) => return Cause::Overdue { row },
+        (None, _) => {}
+    }
+    if !row.get::<bool, _>(17) {
+        return Cause::Disabled;
+    }
+    row.get::<Option<String>, _>(7).map_or(Cause::NotFired, |state| Cause::Run { state, reason: row.get(8) })
 }

@@ -54,6 +54,38 @@ fn while_everything_an_account_or_a_policy_is_paused_nothing_is_ordered_and_resu
 }
 
 #[test]
+fn an_instance_near_its_expiry_behind_a_pause_is_at_risk_and_the_pause_is_named_as_the_cause() {
+    let stage = Stage::new();
+    stage.expires_in_days("crs-sandbox-9", 200);
+    stage.write_policies(&policy("idle", &["crs-sandbox-9"], ""));
+    stage.start().stop();
+    stage.ok(&["pause", "--account", "shop", "--note", "moving house"]);
+    stage.expires_in_days("crs-sandbox-1", 2);
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let mut daemon = stage.start();
+    stage.until_run("crs-sandbox-1", "waiting");
+    until("a later firing is skipped for the elder one", || {
+        stage.runs_of("crs-sandbox-1").iter().any(|run| run["state"] == "skipped").then_some(())
+    });
+    // The minute's look comes with the start, unless a minute has just begun.
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.until_end();
+    let early = daemon.events("instance.at_risk").into_iter().next();
+    daemon = stage.start();
+
+    let risk = early.unwrap_or_else(|| daemon.until_event("instance.at_risk"));
+
+    let said = text(&risk, "message");
+    assert!(said.contains("account shop is paused by operator (moving house)"), "{said}");
+    assert!(said.contains("`renewd resume --account shop`"), "{said}");
+    assert_eq!(stage.status()["at_risk"][0]["instance"], "crs-sandbox-1");
+    stage.ok(&["resume"]);
+    stage.until_order("crs-sandbox-1", "confirmed");
+    daemon.stop();
+    stage.assert_agreement();
+}
+
+#[test]
 fn a_pause_set_while_the_service_is_down_holds_from_its_first_moment_on() {
     let stage = Stage::new();
     stage.expires_in_days("crs-sandbox-1", 200);
