@@ -9,10 +9,8 @@ use crate::domain::observation::{AutoRenew, Facts, InstanceState, Known, Presenc
 use crate::domain::policy::{Action, EVERY_FIRE_CATCH_UP, OnAutoRenew, RenewWhen, Terms};
 use crate::domain::product::{AccountName, InstanceId, Provider, Region};
 
-/// The till demands an observation at most this old.
+/// Every verdict rests on an observation at most this old, and made since the firing: one call looks at a batch.
 pub const FRESH: SignedDuration = SignedDuration::from_secs(60);
-/// An observation this old still ends a firing that is not due, without a call.
-pub const NOT_DUE_TRUST: SignedDuration = SignedDuration::from_hours(24);
 /// Due as well when it would expire before, or this soon after, the next firing.
 const NEXT_FIRING_MARGIN: SignedDuration = SignedDuration::from_hours(3 * 24);
 /// Looks in a row that did not show an instance before its run fails.
@@ -109,10 +107,7 @@ fn decide(question: &Question<'_>, tests: &mut Vec<Test>) -> Result<(), Decision
         return test("observed", "never".to_owned(), Err(Decision::Observe));
     };
     let age = question.now.duration_since(observation.observed_at);
-    let fresh = age <= FRESH && age >= SignedDuration::ZERO;
-    if !fresh && let Some(reason) = not_due_for_long(question, age) {
-        return test("due", reason.clone(), Err(Decision::Skip { reason }));
-    }
+    let fresh = age <= FRESH && age >= SignedDuration::ZERO && observation.observed_at >= question.due_at;
     let look = if fresh { Ok(()) } else { Err(Decision::Observe) };
     test("observed", format!("{} ago", words(age)), look)?;
     let Presence::Visible(facts) = &observation.presence else {
@@ -135,18 +130,6 @@ fn decide(question: &Question<'_>, tests: &mut Vec<Test>) -> Result<(), Decision
     test("price", price_words(question), price(question))
 }
 
-/// A firing that is not due ends without a call while a recent observation says so.
-fn not_due_for_long(question: &Question<'_>, age: SignedDuration) -> Option<String> {
-    let facts = question.known.facts()?;
-    let expires_at = facts.expires_at?;
-    let recent = age <= NOT_DUE_TRUST && age >= SignedDuration::ZERO;
-    let quiet = facts.is_prepaid() && question.known.lower.is_none();
-    match due(question, expires_at) {
-        Err(Decision::Skip { reason }) if recent && quiet => Some(reason),
-        _ => None,
-    }
-}
-
 fn not_visible(question: &Question<'_>) -> Decision {
     let Question { instance, region, account, .. } = question;
     let reason = format!("{instance} is not visible in {region} with account {account}");
@@ -163,8 +146,17 @@ fn not_visible(question: &Question<'_>) -> Decision {
 
 /// Waits for something to pass, and then looks: what one observation said is never asked of it twice.
 fn look_again(question: &Question<'_>, reason: String, failure: Option<Failure>) -> Decision {
+    look_in(question, question.look_again, reason, failure)
+}
+
+fn look_in(
+    question: &Question<'_>,
+    delay: SignedDuration,
+    reason: String,
+    failure: Option<Failure>,
+) -> Decision {
     let observed_at = question.known.observation.as_ref().map_or(Timestamp::MIN, |seen| seen.observed_at);
-    let until = observed_at.saturating_add(question.look_again.max(SOONEST_LOOK)).unwrap_or(question.now);
+    let until = observed_at.saturating_add(delay.max(SOONEST_LOOK)).unwrap_or(question.now);
     if until <= question.now { Decision::Observe } else { Decision::Wait { until, reason, failure } }
 }
 
@@ -194,13 +186,9 @@ fn believed(question: &Question<'_>, expires_at: Timestamp) -> Result<(), Decisi
         return Ok(());
     }
     let high = question.known.expiry_high.map(|high| high.to_string()).unwrap_or_default();
-    Err(Decision::Wait {
-        until: question.now + question.settle / 3,
-        reason: format!(
-            "the cloud shows an expiry of {expires_at}, earlier than {high} seen before: looking again"
-        ),
-        failure: None,
-    })
+    let reason =
+        format!("the cloud shows an expiry of {expires_at}, earlier than {high} seen before: looking again");
+    Err(look_in(question, question.settle / 3, reason, None))
 }
 
 fn due(question: &Question<'_>, expires_at: Timestamp) -> Result<(), Decision> {

@@ -43,6 +43,8 @@ pub struct Lane {
     account: Arc<Account>,
     epoch: Epoch,
     in_hand: BinaryHeap<InHand>,
+    /// The latest claim held runs that need no order: what is queued behind it is less urgent still.
+    is_past_the_due: bool,
     sends: JoinSet<()>,
     /// A failure of the database may have left claimed runs in nobody's hand.
     has_lost: bool,
@@ -86,6 +88,7 @@ impl Lane {
             account,
             epoch,
             in_hand: BinaryHeap::new(),
+            is_past_the_due: false,
             sends: JoinSet::new(),
             has_lost: false,
             next_firings: NextFirings::default(),
@@ -110,7 +113,8 @@ impl Lane {
             self.epoch = self.engine.epoch();
         }
         self.find_lost().await?;
-        let claimed = if self.in_hand.len() < CLAIM_BELOW { self.claim().await? } else { 0 };
+        let has_room = self.in_hand.len() < if self.is_past_the_due { 1 } else { CLAIM_BELOW };
+        let claimed = if has_room { self.claim().await? } else { 0 };
         let Some(InHand(claim)) = self.in_hand.pop() else {
             return Ok(if claimed > 0 { Step::Worked } else { Step::Idle });
         };
@@ -191,6 +195,7 @@ impl Lane {
                 Err(CallError::Store(error)) => return Err(error),
             }
         }
+        self.is_past_the_due = !finished.is_empty();
         self.engine.store.finish(finished).await
     }
 
@@ -295,8 +300,14 @@ impl Lane {
     }
 
     fn log_wait(&self, claim: &Claim, reason: &str, until: Timestamp, failure: Option<&Failure>) {
-        // Somebody must act, and is told so once; what repeats is not news.
-        let is_news = |failure: &&Failure| claim.job.last_code.as_deref() != Some(&failure.code);
+        // Somebody must act, and is told so once: of a run's own trouble by the run, of an account's each day.
+        let is_news = |failure: &&Failure| {
+            if till::BUDGET_CODES.contains(&failure.code.as_str()) {
+                let today = self.engine.budget(&self.account, self.engine.now()).day_start;
+                return self.account.is_news(&failure.code, today);
+            }
+            claim.job.last_code.as_deref() != Some(&failure.code)
+        };
         match failure.filter(is_news) {
             Some(failure) => job_event!(error, "run.waiting", claim.job,
                 { class = %failure.class, code = failure.code, next_attempt_at = %until, },

@@ -19,8 +19,8 @@ mod ticker;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -82,6 +82,8 @@ pub struct Account {
     is_refused: AtomicBool,
     /// Whether its order list may be read, as far as the last call told.
     may_list: AtomicBool,
+    /// What somebody was told of the whole account, by code, with the day it was told for.
+    told: Mutex<BTreeMap<String, Timestamp>>,
     wake: Notify,
 }
 
@@ -125,6 +127,7 @@ impl Account {
             is_held: AtomicBool::new(true),
             is_refused: AtomicBool::new(false),
             may_list: AtomicBool::new(true),
+            told: Mutex::default(),
             wake: Notify::new(),
         }
     }
@@ -145,6 +148,12 @@ impl Account {
     /// Answers whether that is news.
     fn note_list_right(&self, may_list: bool) -> bool {
         self.may_list.swap(may_list, Ordering::Relaxed) != may_list
+    }
+
+    /// Whether somebody was not yet told of this on that day; from now on they are.
+    fn is_news(&self, code: &str, day: Timestamp) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(code.to_owned(), day) != Some(day)
     }
 
     fn needs_price(&self) -> bool {

@@ -7,6 +7,7 @@ fn now() -> Timestamp {
 }
 
 struct Case {
+    due_at: Timestamp,
     terms: Terms,
     known: Known,
     next_firing: Option<Timestamp>,
@@ -50,6 +51,7 @@ fn case(expires_in_days: i64) -> Case {
             lower: None,
             invisible_looks: 0,
         },
+        due_at: now() - SignedDuration::from_secs(90),
         next_firing: Some(now() + days(1)),
         foreign_order_at: None,
         price: Price::NotNeeded,
@@ -83,7 +85,7 @@ impl Case {
             terms: &self.terms,
             known: &self.known,
             now: now(),
-            due_at: now(),
+            due_at: self.due_at,
             next_firing: self.next_firing,
             foreign_order_at: self.foreign_order_at,
             price: self.price.clone(),
@@ -122,11 +124,20 @@ fn due_is_within_the_window_or_before_the_firing_after_it_is_too_late() {
 }
 
 #[test]
-fn an_old_look_ends_a_firing_that_is_not_due_but_never_orders() {
-    assert!(is_skip(&case(40).observed(SignedDuration::from_hours(23)).decide()));
-    assert_eq!(case(40).observed(SignedDuration::from_hours(25)).decide(), Decision::Observe);
+fn an_old_look_decides_nothing_not_even_that_it_is_not_due() {
+    assert!(is_skip(&case(40).observed(SignedDuration::from_secs(60)).decide()));
+    assert_eq!(case(40).observed(SignedDuration::from_secs(61)).decide(), Decision::Observe);
     assert_eq!(case(5).observed(SignedDuration::from_secs(61)).decide(), Decision::Observe);
     assert_eq!(case(5).observed(SignedDuration::from_secs(60)).decide(), Decision::Order);
+}
+
+#[test]
+fn a_look_made_before_the_firing_does_not_end_it() {
+    let mut case = case(40).observed(SignedDuration::from_secs(3));
+    case.due_at = now() - SignedDuration::from_secs(2);
+    assert_eq!(case.decide(), Decision::Observe);
+    case.due_at = now() - SignedDuration::from_secs(3);
+    assert!(is_skip(&case.decide()));
 }
 
 #[test]
@@ -214,6 +225,7 @@ fn auto_renew_on_is_skipped_or_renewed_only_well_before_its_debit_day() {
 fn every_fire_orders_far_from_its_expiry_but_not_right_after_another_revision() {
     let mut every = case(300);
     every.terms.action = Action::Renew(Renew { months: 1, when: RenewWhen::EveryFire });
+    every.due_at = now();
     every.next_firing = Some(now() + days(30));
     assert_eq!(every.decide(), Decision::Order);
     every.foreign_order_at = Some(now() - days(14));

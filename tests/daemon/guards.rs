@@ -55,15 +55,35 @@ fn a_used_up_budget_lets_the_soonest_expiry_through_and_the_others_wait() {
     let stage = Stage::with(&Settings { account, ..Settings::default() });
     stage.expires_in_days("crs-late", 9);
     stage.expires_in_days("crs-soon", 3);
-    stage.write_policies(&policy("month", &["crs-late", "crs-soon"], ""));
+    stage.expires_in_days("crs-last", 10);
+    stage.write_policies(&policy("month", &["crs-late", "crs-soon", "crs-last"], ""));
     let daemon = stage.start();
     stage.until_order("crs-soon", "confirmed");
+    stage.until_run("crs-last", "waiting");
     let waiting = stage.until_run("crs-late", "waiting");
     assert!(text(&waiting, "reason").contains("budget of 1 orders a day"), "{waiting:#}");
-    let said = daemon.until_event_that("run.waiting", |event| event["instance"] == "crs-late");
-    assert_eq!((&said["level"], &said["code"]), (&"ERROR".into(), &"OrdersPerDay".into()));
     until("it fired again, to no effect", || (stage.runs_of("crs-late").len() > 3).then_some(()));
+    let said = daemon.events("run.waiting").into_iter().filter(|event| event["level"] == "ERROR");
+    let said: Vec<_> = said.collect();
+    assert_eq!(said.len(), 1, "one account, one finding: {said:#?}");
+    assert_eq!(said[0]["code"], "OrdersPerDay");
     daemon.stop();
     assert!(stage.orders_of("crs-late").is_empty());
+    stage.assert_agreement();
+}
+
+#[test]
+fn each_firing_looks_again_so_an_expiry_that_came_nearer_is_seen() {
+    let stage = Stage::new();
+    stage.expires_in_days("crs-sandbox-1", 200);
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let daemon = stage.start();
+    stage.until_run("crs-sandbox-1", "skipped");
+    assert_eq!(stage.charges_of("crs-sandbox-1"), 0);
+
+    stage.expires_in_days("crs-sandbox-1", 5);
+
+    stage.until_order("crs-sandbox-1", "confirmed");
+    daemon.stop();
     stage.assert_agreement();
 }

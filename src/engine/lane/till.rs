@@ -20,6 +20,11 @@ use crate::limiter::Permit;
 use crate::retry;
 use crate::store::{Claim, Finish, Intent, Job, StoreError, Withheld};
 
+const ORDERS_PER_DAY: &str = "OrdersPerDay";
+const MONEY_PER_DAY: &str = "CnyPerDay";
+const MONEY_PER_MONTH: &str = "CnyPerMonth";
+/// What an account's budget withholds for: one finding for all its runs.
+pub(super) const BUDGET_CODES: [&str; 3] = [ORDERS_PER_DAY, MONEY_PER_DAY, MONEY_PER_MONTH];
 /// With its prefix the token fills the 36 characters of the shortest limit.
 const TOKEN_DIGITS: usize = 32;
 /// Looks at one instance in a row, before the clock is suspected.
@@ -288,19 +293,19 @@ impl Lane {
                     "the account's budget of {limit} orders a day is used up: raise orders_per_day, or wait"
                 ),
                 Hold::Backoff,
-                Some("OrdersPerDay"),
+                Some(ORDERS_PER_DAY),
             ),
             Withheld::MoneyPerDay => wait(
                 next_day,
                 "the account's cny_per_day would be exceeded: raise it, or wait".to_owned(),
                 Hold::Backoff,
-                Some("CnyPerDay"),
+                Some(MONEY_PER_DAY),
             ),
             Withheld::MoneyPerMonth => wait(
                 next_day,
                 "the account's cny_per_month would be exceeded: raise it, or wait".to_owned(),
                 Hold::Backoff,
-                Some("CnyPerMonth"),
+                Some(MONEY_PER_MONTH),
             ),
             Withheld::PriceUnknown => wait(
                 longest,
