@@ -148,6 +148,8 @@ fn moved(question: &Question<'_>, looks: &[(Duration, Evidence)], expiry: Timest
         }
         _ if question.state == OrderState::Placed => confirmed(question.order_id.cloned(), None),
         Some(ListSeen::Forbidden { .. }) => confirmed(None, None),
+        // A list that stays unreadable is no better than a forbidden one; the term has moved all the same.
+        Some(ListSeen::Unread { .. }) if question.age >= settle_signed(question) => confirmed(None, None),
         Some(ListSeen::Nothing) if agreed_nothing(question, looks) => Verdict::RenewedElsewhere { expiry },
         _ if question.age > settle_signed(question) * 2 => Verdict::AskPerson {
             why: format!("the expiry moved to {expiry}, and the order list does not show whose order did it"),

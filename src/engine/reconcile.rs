@@ -318,6 +318,11 @@ fn log_verdict(order: &OpenOrder, verdict: &Verdict) {
             job_event!(error, "run.failed", order, { order_row = row.0, class = "rejected", code = REFUNDED, },
                 "{instance} is not renewed: {}", finding(verdict));
         }
+        Verdict::AskPerson { why } if !order.person_asked && order.state == OrderState::Placed => {
+            job_event!(error, "order.placed", order, { order_row = row.0, order_id = number, },
+                "a person has to look after the placed order for {instance}: {why}; when the console shows what became \
+                 of it, `renewd resolve {row} --paid` or `--not-paid`");
+        }
         Verdict::AskPerson { why } if !order.person_asked => {
             job_event!(error, "order.unknown", order, { order_row = row.0, order_id = number, class = "unknown", },
                 "a person has to decide about the order for {instance}: {why}; look in the console, then \

@@ -49,6 +49,17 @@ fn a_placed_order_is_confirmed_by_a_whole_term_and_not_by_hours() {
 }
 
 #[test]
+fn a_list_that_stays_unreadable_does_not_hide_for_ever_that_the_term_has_moved() {
+    let unread = [look(1, a_month_later(), ListSeen::Unread { why: "HTTP 500".to_owned() })];
+    let mut unknown = question(OrderState::Unknown);
+    let early = judge(&unknown, &unread);
+    assert!(matches!(early, Verdict::KeepWatching { .. }), "{early:?}");
+    unknown.age = SignedDuration::try_from(SETTLE).unwrap();
+    let late = judge(&unknown, &unread);
+    assert!(matches!(late, Verdict::Confirmed { order_id: None, .. }), "{late:?}");
+}
+
+#[test]
 fn an_unknown_order_in_the_list_is_placed_and_only_the_expiry_confirms_it() {
     let ours = ListSeen::Ours(listed_order(Standing::Standing));
     let placed = judge(&question(OrderState::Unknown), &[look(1, before(), ours.clone())]);

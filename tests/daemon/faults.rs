@@ -129,6 +129,19 @@ fn an_empty_balance_pauses_the_account_and_a_top_up_heals_it_soonest_expiry_firs
 }
 
 #[test]
+fn an_empty_balance_is_told_once_however_often_it_is_tested() {
+    let stage = Stage::new();
+    stage.cloud.set_balance(crate::harness::KEY_ID, renewd::domain::money::Fen::new(0));
+    stage.write_policies(&policy("month", &["crs-sandbox-1", "crs-sandbox-2"], ""));
+    let daemon = stage.start();
+    crate::harness::until("several tests were refused", || (stage.orders().len() > 2).then_some(()));
+    let lines = daemon.stop();
+    let errors: Vec<_> = lines.iter().filter(|line| line.contains("\"level\":\"ERROR\"")).collect();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(errors[0].contains("account.paused"));
+}
+
+#[test]
 fn a_wrong_secret_stops_all_calls_until_the_next_test_and_the_corrected_file_is_taken_by_it() {
     let stage =
         Stage::with(&Settings { secret: "sandbox-secret-kye", max_delay_seconds: 5, ..Settings::default() });

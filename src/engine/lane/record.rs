@@ -15,7 +15,7 @@ use crate::domain::order::{OrderId, OrderRow, OrderState, UNSENT};
 use crate::domain::run::Hold;
 use crate::guard::Verdict;
 use crate::retry::{self, Blocked, Next};
-use crate::store::{Job, NextForRun, OrderMove, OrderStep, Pause, StoreError};
+use crate::store::{Job, NextForRun, OrderMove, OrderRecord, OrderStep, Pause, StoreError};
 use crate::verdict;
 
 /// The kind of pause that a refused key brings.
@@ -58,7 +58,7 @@ impl Engine {
             match written.and(moved) {
                 Ok(true) | Err(StoreError::Stopped) => break,
                 Ok(false) => {
-                    log_late(job, row, &call);
+                    self.log_late(job, row, &call).await;
                     break;
                 }
                 Err(error) => {
@@ -76,6 +76,25 @@ impl Engine {
             self.free_account(account).await;
         }
         account.wake.notify_one();
+    }
+
+    /// The order was settled while its answer was still on its way. A number is kept with its row; that the money
+    /// may have been spent against what was settled is for a person.
+    async fn log_late(&self, job: &Job, row: OrderRow, call: &Call<Option<OrderId>>) {
+        let Ok(order_id) = &call.result else { return };
+        let settled = self.store.order(row).await.ok().flatten();
+        let id = order_id.as_ref().map(|id| id.0.as_str());
+        let agrees = |order: OrderRecord| {
+            order.state == "confirmed" && (id.is_none() || order.order_id.as_deref() == id)
+        };
+        if settled.is_some_and(agrees) {
+            job_event!(debug, "order.placed", job, { order_row = row.0, order_id = id, },
+                "the answer to the confirmed order for {} came late and says the same", job.instance);
+        } else {
+            job_event!(error, "order.unknown", job, { order_row = row.0, order_id = id, },
+                "the cloud accepted the order for {} after its row {row} was settled: compare both in the console",
+                job.instance);
+        }
     }
 
     fn placed(&self, order_id: Option<OrderId>, request_id: Option<String>) -> OrderStep {
@@ -204,17 +223,6 @@ impl Engine {
     }
 }
 
-/// The order was settled while its answer was still on its way. A number is kept with its row; that the money may
-/// have been spent against what was settled is for a person.
-fn log_late(job: &Job, row: OrderRow, call: &Call<Option<OrderId>>) {
-    if let Ok(order_id) = &call.result {
-        let id = order_id.as_ref().map(|id| id.0.as_str());
-        job_event!(error, "order.unknown", job, { order_row = row.0, order_id = id, },
-            "the cloud accepted the order for {} after its row {row} was settled: compare both in the console",
-            job.instance);
-    }
-}
-
 /// An order that never left carries our own code; what stood in its way is in the message.
 fn as_recorded(failure: &Failure) -> Failure {
     if failure.class != Class::Unsent {
@@ -257,10 +265,11 @@ fn log_refused(job: &Job, row: OrderRow, failure: &Failure, next: &NextForRun, d
             job_event!(error, "run.failed", job, { order_row = row.0, class = %class, code, },
                 "{} is not renewed: {failure}", job.instance);
         }
-        NextForRun::Wait { until, .. } => {
+        // That a whole account is held was said once, when it was.
+        NextForRun::Wait { until, hold, .. } => {
             job_event!(warn, "order.refused", job, { order_row = row.0, request_id, duration_ms, class = %class, code, },
                 "the order for {} was refused for now: {failure}", job.instance);
-            if class == Class::Blocked {
+            if class == Class::Blocked && *hold != Hold::Pause {
                 job_event!(error, "run.waiting", job, { order_row = row.0, class = %class, code, next_attempt_at = %until, },
                     "{} waits until {until} for something outside to change: {failure}", job.instance);
             } else {
