@@ -204,12 +204,15 @@ CREATE TABLE orders (
     -- When the next evidence is due, and when a person was first asked.
     next_look_at_ms   INTEGER,
     person_asked_ms   INTEGER,
+    -- An upgrade open longer than the settling time: it no longer holds a renewal of its instance back.
+    stands_aside      INTEGER NOT NULL DEFAULT 0 CHECK (stands_aside = 0 OR (stands_aside = 1 AND action = 'upgrade')),
     CONSTRAINT settled_has_time CHECK ((state IN ('confirmed', 'refused')) = (settled_at_ms IS NOT NULL)),
     CONSTRAINT refused_has_error CHECK (state <> 'refused' OR error IS NOT NULL),
     CONSTRAINT renewal_has_months CHECK (action <> 'renew' OR coalesce(months, 0) >= 1),
     CONSTRAINT open_is_looked_at CHECK (state NOT IN ('placed', 'unknown') OR next_look_at_ms IS NOT NULL)
 ) STRICT;
-CREATE UNIQUE INDEX orders_one_open ON orders (instance_id) WHERE state IN ('intended', 'placed', 'unknown');
+CREATE UNIQUE INDEX orders_one_open ON orders (instance_id)
+    WHERE state IN ('intended', 'placed', 'unknown') AND stands_aside = 0;
 CREATE UNIQUE INDEX orders_one_a_cycle ON orders (instance_id, action, cycle) WHERE state <> 'refused';
 CREATE INDEX orders_run ON orders (run_id);
 CREATE INDEX orders_day ON orders (account, intended_at_ms);
@@ -332,9 +335,10 @@ SELECT p.account AS account, p.product AS product, p.region AS region, i.instanc
        strftime('%Y-%m-%dT%H:%M:%fZ', i.expires_at_ms / 1000.0, 'unixepoch') AS expires_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', i.observed_at_ms / 1000.0, 'unixepoch') AS observed_at,
        i.auto_renew AS auto_renew, i.charge_type AS charge_type,
-       (i.observed_at_ms IS NULL OR i.visible = 0
+       -- An upgrade keeps nothing alive, and neither does its order.
+       p.action = 'renew' AND (i.observed_at_ms IS NULL OR i.visible = 0
             OR coalesce(i.expires_at_ms < (julianday('now') - 2440587.5 + 3) * 86400000, i.charge_type = 'prepaid'))
-           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id
+           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.action = 'renew'
                            AND (o.state = 'intended' OR (o.state = 'placed' AND o.person_asked_ms IS NULL)))
            AS at_risk
 FROM policy_instances pi JOIN policies p ON p.id = pi.policy_id JOIN instances i ON i.id = pi.instance_id

@@ -1,12 +1,14 @@
 //! May this run order now? One verdict with all its tests, which `why` shows word for word.
 
+mod upgrade;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
 use crate::domain::observation::{AutoRenew, Facts, InstanceState, Known, Presence};
-use crate::domain::policy::{Action, EVERY_FIRE_CATCH_UP, OnAutoRenew, RenewWhen, Terms};
+use crate::domain::policy::{Action, EVERY_FIRE_CATCH_UP, OnAutoRenew, Renew, RenewWhen, Terms};
 use crate::domain::product::{AccountName, InstanceId, Provider, Region};
 
 /// Every verdict rests on an observation at most this old, and made since the firing: one call looks at a batch.
@@ -115,19 +117,30 @@ fn decide(question: &Question<'_>, tests: &mut Vec<Test>) -> Result<(), Decision
     };
     test("visible", "yes".to_owned(), Ok(()))?;
     test("prepaid", facts.charge.as_str().to_owned(), prepaid(facts))?;
-    let expires_at = facts.expires_at.ok_or_else(|| no_expiry(question));
-    let expires_at = match expires_at {
-        Ok(expires_at) => expires_at,
-        Err(decision) => return test("expiry", "unreadable".to_owned(), Err(decision)),
+    match &question.terms.action {
+        Action::Renew(renew) => renewal(question, *renew, facts, &mut test)?,
+        Action::Upgrade(wanted) => upgrade::upgrade(question, wanted, facts, &mut test)?,
+    }
+    test("clock", format!("{} off the cloud's", words(question.skew.abs())), clock(question))?;
+    test("price", price_words(question), price(question))
+}
+
+/// What a renewal must pass and an upgrade need not.
+fn renewal(
+    question: &Question<'_>,
+    renew: Renew,
+    facts: &Facts,
+    test: &mut impl FnMut(&'static str, String, Result<(), Decision>) -> Result<(), Decision>,
+) -> Result<(), Decision> {
+    let Some(expires_at) = facts.expires_at else {
+        return test("expiry", "unreadable".to_owned(), Err(no_expiry(question)));
     };
     test("expiry", expires_at.to_string(), believed(question, expires_at))?;
-    test("due", due_words(question, expires_at), due(question, expires_at))?;
+    test("due", due_words(question, renew, expires_at), due(question, renew, expires_at))?;
     test("state", facts.state.as_str().to_owned(), orderable(question, facts, expires_at))?;
     test("auto-renew", facts.auto_renew.as_str().to_owned(), auto_renew(question, facts, expires_at))?;
     test("firing", question.due_at.to_string(), not_too_old(question))?;
-    test("last order", last_order_words(question), not_just_ordered(question))?;
-    test("clock", format!("{} off the cloud's", words(question.skew.abs())), clock(question))?;
-    test("price", price_words(question), price(question))
+    test("last order", last_order_words(question), not_just_ordered(question))
 }
 
 fn not_visible(question: &Question<'_>) -> Decision {
@@ -165,11 +178,10 @@ fn prepaid(facts: &Facts) -> Result<(), Decision> {
         return Ok(());
     }
     let reason = format!(
-        "it is {}, not prepaid: there is no term to renew; take it out of the policy",
+        "it is {}, not prepaid: renewd pays for prepaid instances only; take it out of the policy",
         facts.charge.as_str()
     );
-    let failure = Failure::ours(Class::Rejected, "NotPrepaid", &reason);
-    Err(Decision::Fail { reason, failure })
+    Err(fail("NotPrepaid", reason))
 }
 
 fn no_expiry(question: &Question<'_>) -> Decision {
@@ -191,8 +203,8 @@ fn believed(question: &Question<'_>, expires_at: Timestamp) -> Result<(), Decisi
     Err(look_in(question, question.settle / 3, reason, None))
 }
 
-fn due(question: &Question<'_>, expires_at: Timestamp) -> Result<(), Decision> {
-    let RenewWhen::WithinDays(days) = renew_when(question)? else { return Ok(()) };
+fn due(question: &Question<'_>, renew: Renew, expires_at: Timestamp) -> Result<(), Decision> {
+    let RenewWhen::WithinDays(days) = renew.when else { return Ok(()) };
     let window = SignedDuration::from_hours(24 * i64::from(days));
     let in_window = expires_at <= question.now + window;
     let before_next = question.next_firing.is_some_and(|next| expires_at < next + NEXT_FIRING_MARGIN);
@@ -204,53 +216,43 @@ fn due(question: &Question<'_>, expires_at: Timestamp) -> Result<(), Decision> {
     Err(Decision::Skip { reason })
 }
 
-fn renew_when(question: &Question<'_>) -> Result<RenewWhen, Decision> {
-    match &question.terms.action {
-        Action::Renew(renew) => Ok(renew.when),
-        Action::Upgrade(_) => {
-            let reason = "this version of renewd does not order upgrades".to_owned();
-            let failure = Failure::ours(Class::Rejected, "NotBuilt", &reason);
-            Err(Decision::Fail { reason, failure })
-        }
-    }
-}
-
-fn due_words(question: &Question<'_>, expires_at: Timestamp) -> String {
+fn due_words(question: &Question<'_>, renew: Renew, expires_at: Timestamp) -> String {
     let left = expires_at.duration_since(question.now);
-    match &question.terms.action {
-        Action::Renew(renew) => match renew.when {
-            RenewWhen::EveryFire => "every firing orders".to_owned(),
-            RenewWhen::WithinDays(days) if left.is_negative() => {
-                format!("expired {} ago, window {days} days", words(left.abs()))
-            }
-            RenewWhen::WithinDays(days) => format!("expires in {}, window {days} days", words(left)),
-        },
-        Action::Upgrade(_) => "upgrade".to_owned(),
+    match renew.when {
+        RenewWhen::EveryFire => "every firing orders".to_owned(),
+        RenewWhen::WithinDays(days) if left.is_negative() => {
+            format!("expired {} ago, window {days} days", words(left.abs()))
+        }
+        RenewWhen::WithinDays(days) => format!("expires in {}, window {days} days", words(left)),
     }
 }
 
 /// Isolated and past its expiry is due; isolated before it was returned by somebody and is left alone.
 fn orderable(question: &Question<'_>, facts: &Facts, expires_at: Timestamp) -> Result<(), Decision> {
-    let fail = |code, reason: String| {
-        let failure = Failure::ours(Class::Rejected, code, &reason);
-        Err(Decision::Fail { reason, failure })
-    };
     match &facts.state {
-        InstanceState::Gone => {
-            fail("Gone", "it was returned or is being deleted: it is never ordered".to_owned())
-        }
-        InstanceState::Isolated if expires_at > question.now => fail(
+        InstanceState::Gone => Err(gone()),
+        InstanceState::Isolated if expires_at > question.now => Err(fail(
             "Returned",
             format!(
                 "it is isolated although its term runs until {expires_at}: somebody returned it; never ordered"
             ),
-        ),
-        InstanceState::Busy => {
-            let reason = "the cloud is at work on the instance: looking again".to_owned();
-            Err(look_again(question, reason, None))
-        }
+        )),
+        InstanceState::Busy => Err(at_work(question)),
         InstanceState::Isolated | InstanceState::Running | InstanceState::Other(_) => Ok(()),
     }
+}
+
+fn fail(code: &str, reason: String) -> Decision {
+    let failure = Failure::ours(Class::Rejected, code, &reason);
+    Decision::Fail { reason, failure }
+}
+
+fn gone() -> Decision {
+    fail("Gone", "it was returned or is being deleted: it is never ordered".to_owned())
+}
+
+fn at_work(question: &Question<'_>) -> Decision {
+    look_again(question, "the cloud is at work on the instance: looking again".to_owned(), None)
 }
 
 /// How long before the expiry the vendor's own auto-renew may debit (Tencent: on the expiry day; Volcengine:

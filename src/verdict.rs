@@ -12,24 +12,26 @@ use serde::{Deserialize, Serialize};
 use crate::domain::money::Fen;
 use crate::domain::order::{ListedOrder, OrderId, OrderState, Standing};
 use crate::domain::policy::OnUnknown;
+use crate::domain::upgrade::Dimension;
 
 /// One look at an open order; kept with the order as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
-    pub expiry: ExpirySeen,
+    pub effect: EffectSeen,
     pub list: ListSeen,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ExpirySeen {
-    At(Timestamp),
-    /// Visible without a readable expiry, or not visible at all.
+pub enum EffectSeen {
+    /// Of a renewal.
+    Expiry(Timestamp),
+    /// Of an upgrade: the dimension that it changes.
+    Size(u32),
+    /// Visible without a readable expiry or size, or not visible at all.
     Absent,
     /// The instance could not be asked for.
-    Unread {
-        why: String,
-    },
+    Unread { why: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,19 +57,25 @@ pub enum ListSeen {
 pub struct Question<'a> {
     pub state: OrderState,
     pub order_id: Option<&'a OrderId>,
-    pub months: u32,
-    pub expiry_before: Option<Timestamp>,
+    pub goal: Goal,
     pub on_unknown: OnUnknown,
     pub settle: Duration,
     /// Since the intent, by the wall clock: how long a person has been waiting.
     pub age: SignedDuration,
 }
 
+/// What the instance shows once the order took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    Term { months: u32, expiry_before: Option<Timestamp> },
+    Size { dimension: Dimension, target: u32 },
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Confirmed {
         order_id: Option<OrderId>,
-        expiry_after: Option<Timestamp>,
+        effect: EffectSeen,
         amount: Option<Fen>,
     },
     /// The cloud has the order; the expiry will confirm it.
@@ -83,9 +91,9 @@ pub enum Verdict {
     Void {
         order_id: OrderId,
     },
-    /// The term was extended, and not by us.
-    RenewedElsewhere {
-        expiry: Timestamp,
+    /// The term was extended or the size changed, and not by us.
+    DoneElsewhere {
+        effect: EffectSeen,
     },
     KeepWatching {
         why: String,
@@ -110,69 +118,81 @@ pub fn judge(question: &Question<'_>, looks: &[(Duration, Evidence)]) -> Verdict
     let Some((_, latest)) = looks.last() else {
         return Verdict::KeepWatching { why: "not looked at yet".to_owned() };
     };
-    match &latest.expiry {
-        ExpirySeen::At(expiry) if is_whole_term(question, *expiry) => moved(question, looks, *expiry),
-        ExpirySeen::At(_) | ExpirySeen::Absent => unmoved(question, looks, latest),
-        ExpirySeen::Unread { why } => match &latest.list {
+    match &latest.effect {
+        effect if is_reached(question.goal, effect) => reached(question, looks, effect),
+        EffectSeen::Unread { why } => match &latest.list {
             ListSeen::Ours(order) => listed(question, order),
             _ => waiting(question, format!("the instance could not be looked at: {why}")),
         },
+        _ => unmoved(question, looks, latest),
     }
 }
 
-/// Whether the expiry moved by the term that was ordered; less is somebody else's doing.
-pub fn is_whole_term(question: &Question<'_>, expiry: Timestamp) -> bool {
-    let term = SignedDuration::from_hours(24 * DAYS_A_MONTH * i64::from(question.months));
-    question.expiry_before.is_some_and(|before| expiry.duration_since(before) >= term)
+/// Whether the instance shows what was ordered: the expiry moved by the whole term (less is somebody else's doing),
+/// or the size is the target's.
+pub fn is_reached(goal: Goal, effect: &EffectSeen) -> bool {
+    match (goal, effect) {
+        (Goal::Term { months, expiry_before }, EffectSeen::Expiry(expiry)) => {
+            let term = SignedDuration::from_hours(24 * DAYS_A_MONTH * i64::from(months));
+            expiry_before.is_some_and(|before| expiry.duration_since(before) >= term)
+        }
+        (Goal::Size { target, .. }, EffectSeen::Size(size)) => *size == target,
+        _ => false,
+    }
 }
 
-/// The expiry moved by the whole term: somebody's order was delivered. Whose, the list says when it can.
-fn moved(question: &Question<'_>, looks: &[(Duration, Evidence)], expiry: Timestamp) -> Verdict {
-    let confirmed = |order_id: Option<OrderId>, amount| Verdict::Confirmed {
-        order_id,
-        expiry_after: Some(expiry),
-        amount,
-    };
+/// Somebody's order was delivered. Whose, the list says when it can.
+fn reached(question: &Question<'_>, looks: &[(Duration, Evidence)], effect: &EffectSeen) -> Verdict {
+    let confirmed =
+        |order_id: Option<OrderId>| Verdict::Confirmed { order_id, effect: effect.clone(), amount: None };
+    let said = said(question.goal, effect);
     let list = looks.last().map(|(_, evidence)| &evidence.list);
     match list {
-        Some(ListSeen::Ours(order)) => moved_with(order, expiry),
+        Some(ListSeen::Ours(order)) => reached_with(order, effect, &said),
         // Some answers bring no number: the list, which lags behind, is given time to name it.
         Some(ListSeen::Nothing | ListSeen::Unread { .. })
             if question.state == OrderState::Placed
                 && question.order_id.is_none()
                 && question.age < settle_signed(question) =>
         {
-            Verdict::KeepWatching {
-                why: format!("the expiry moved to {expiry}: waiting for the order's number"),
-            }
+            Verdict::KeepWatching { why: format!("{said}: waiting for the order's number") }
         }
-        _ if question.state == OrderState::Placed => confirmed(question.order_id.cloned(), None),
-        Some(ListSeen::Forbidden { .. }) => confirmed(None, None),
-        // A list that stays unreadable is no better than a forbidden one; the term has moved all the same.
-        Some(ListSeen::Unread { .. }) if question.age >= settle_signed(question) => confirmed(None, None),
-        Some(ListSeen::Nothing) if agreed_nothing(question, looks) => Verdict::RenewedElsewhere { expiry },
-        _ if question.age > settle_signed(question) * 2 => Verdict::AskPerson {
-            why: format!("the expiry moved to {expiry}, and the order list does not show whose order did it"),
-        },
-        _ => Verdict::KeepWatching {
-            why: format!("the expiry moved to {expiry}: waiting for the order list to say by which order"),
-        },
+        _ if question.state == OrderState::Placed => confirmed(question.order_id.cloned()),
+        Some(ListSeen::Forbidden { .. }) => confirmed(None),
+        // A list that stays unreadable is no better than a forbidden one; the effect is there all the same.
+        Some(ListSeen::Unread { .. }) if question.age >= settle_signed(question) => confirmed(None),
+        Some(ListSeen::Nothing) if agreed_nothing(question, looks) => {
+            Verdict::DoneElsewhere { effect: effect.clone() }
+        }
+        _ if question.age > settle_signed(question) * 2 => {
+            Verdict::AskPerson { why: format!("{said}, and the order list does not show whose order did it") }
+        }
+        _ => {
+            Verdict::KeepWatching { why: format!("{said}: waiting for the order list to say by which order") }
+        }
     }
 }
 
-/// The term moved and the list shows our order: its standing says whether it was ours that moved it.
-fn moved_with(order: &ListedOrder, expiry: Timestamp) -> Verdict {
+/// What the instance shows, in words.
+pub fn said(goal: Goal, effect: &EffectSeen) -> String {
+    match (goal, effect) {
+        (_, EffectSeen::Expiry(expiry)) => format!("the expiry moved to {expiry}"),
+        (Goal::Size { dimension, .. }, EffectSeen::Size(size)) => format!("{dimension} is {size}"),
+        _ => "nothing to be seen".to_owned(),
+    }
+}
+
+/// The effect is there and the list shows our order: its standing says whether it was ours that brought it.
+fn reached_with(order: &ListedOrder, effect: &EffectSeen, said: &str) -> Verdict {
     let id = &order.order_id;
     match order.standing {
-        Standing::Standing => Verdict::Confirmed {
-            order_id: Some(id.clone()),
-            expiry_after: Some(expiry),
-            amount: order.amount,
-        },
-        Standing::Void => Verdict::RenewedElsewhere { expiry },
+        Standing::Standing => {
+            Verdict::Confirmed { order_id: Some(id.clone()), effect: effect.clone(), amount: order.amount }
+        }
+        Standing::Void => Verdict::DoneElsewhere { effect: effect.clone() },
         Standing::Unpaid | Standing::Undelivered => Verdict::AskPerson {
             why: format!(
-                "the expiry moved to {expiry} without order {id}, which is {}: settle it in the console",
+                "{said} without order {id}, which is {}: settle it in the console",
                 if order.standing == Standing::Unpaid { "unpaid" } else { "paid and not delivered" }
             ),
         },
@@ -187,8 +207,11 @@ fn unmoved(question: &Question<'_>, looks: &[(Duration, Evidence)], latest: &Evi
         ListSeen::Ours(order) => listed(question, order),
         ListSeen::Nothing if question.state == OrderState::Unknown => {
             if agreed_nothing(question, looks) {
-                let why = "the expiry has not moved and the order list shows no order, over the whole settling time";
-                Verdict::NotOrdered { why: why.to_owned() }
+                let why = format!(
+                    "{} and the order list shows no order, over the whole settling time",
+                    nothing_yet(question)
+                );
+                Verdict::NotOrdered { why }
             } else if question.age > settle_signed(question) * 2 {
                 let why =
                     "the order list shows no order, but the looks at the instance do not agree long enough";
@@ -200,14 +223,24 @@ fn unmoved(question: &Question<'_>, looks: &[(Duration, Evidence)], latest: &Evi
         ListSeen::Forbidden { why } if question.state == OrderState::Unknown => {
             let accepted = question.on_unknown == OnUnknown::Resend;
             if accepted && agreed_on(question, looks, |list| matches!(list, ListSeen::Forbidden { .. })) {
-                let why = "the expiry has not moved over the whole settling time; the order list may not be read and \
-                           the policy says unknown = \"resend\"";
-                return Verdict::NotOrdered { why: why.to_owned() };
+                let why = format!(
+                    "{} over the whole settling time; the order list may not be read and the policy says \
+                     unknown = \"resend\"",
+                    nothing_yet(question)
+                );
+                return Verdict::NotOrdered { why };
             }
             waiting(question, format!("the order list may not be read: {why}"))
         }
         ListSeen::Unread { why } => waiting(question, format!("the order list could not be read: {why}")),
-        _ => waiting(question, "the order is placed and the expiry has not moved yet".to_owned()),
+        _ => waiting(question, format!("the order is placed and {} yet", nothing_yet(question))),
+    }
+}
+
+fn nothing_yet(question: &Question<'_>) -> String {
+    match question.goal {
+        Goal::Term { .. } => "the expiry has not moved".to_owned(),
+        Goal::Size { dimension, target } => format!("{dimension} is not {target}"),
     }
 }
 
@@ -218,7 +251,7 @@ fn listed(question: &Question<'_>, order: &ListedOrder) -> Verdict {
             Verdict::Placed { order_id: id.clone(), amount: order.amount }
         }
         Standing::Standing => {
-            waiting(question, format!("order {id} stands and the expiry has not moved yet"))
+            waiting(question, format!("order {id} stands and {} yet", nothing_yet(question)))
         }
         Standing::Void => Verdict::Void { order_id: id.clone() },
         Standing::Unpaid => {
@@ -246,20 +279,22 @@ fn agreed_nothing(question: &Question<'_>, looks: &[(Duration, Evidence)]) -> bo
     agreed_on(question, looks, |list| *list == ListSeen::Nothing)
 }
 
-/// Enough looks, far enough apart, over the settling time, all with such a list and with one and the same expiry.
+/// Enough looks, far enough apart, over the settling time, all with such a list and one and the same effect.
 fn agreed_on(
     question: &Question<'_>,
     looks: &[(Duration, Evidence)],
     agrees: impl Fn(&ListSeen) -> bool,
 ) -> bool {
     let Some((latest_at, latest)) = looks.last() else { return false };
-    let ExpirySeen::At(expiry) = latest.expiry else { return false };
+    if matches!(latest.effect, EffectSeen::Absent | EffectSeen::Unread { .. }) {
+        return false;
+    }
     let apart = question.settle / 3;
     let mut counted = 0;
     let mut first = *latest_at;
     let mut next_before = Some(Duration::MAX);
     for (at, evidence) in looks.iter().rev() {
-        if !agrees(&evidence.list) || evidence.expiry != ExpirySeen::At(expiry) {
+        if !agrees(&evidence.list) || evidence.effect != latest.effect {
             break;
         }
         first = *at;

@@ -14,7 +14,7 @@ use renewd::config::{
     self, Config, CredentialSource, Diagnostic, Environment, Loaded, LogFormat, PolicySet, Refusal, Severity,
 };
 use renewd::domain::money::Fen;
-use renewd::domain::policy::{Action, OnAutoRenew, OnUnknown, Renew, RenewWhen};
+use renewd::domain::policy::{Action, OnAutoRenew, OnUnknown, Renew, RenewWhen, Upgrade};
 use renewd::domain::secret::SecretRef;
 
 const LITERAL: &str = "AKIDz8krbsJ5yKBZQpn74WFkmLPx3";
@@ -181,6 +181,26 @@ runs_days = 2
     assert_eq!(account.budget.orders_per_day, Some(0));
     assert_eq!(account.budget.cny_per_day, Some(Fen::new(500_000)));
     assert_eq!(account.budget.cny_per_month, Some(Fen::new(2_000_050)));
+}
+
+#[test]
+fn every_key_of_an_upgrade_is_read_and_only_redis_takes_one() {
+    let text = r#"
+[policy.grow]
+account = "shop"
+product = "redis"
+region = "ap-guangzhou"
+instances = ["crs-1"]
+schedule = "0 4 20 10 *"
+upgrade = { mem_size_mb = 4096, shards = 3, replicas = 2, allow_shrink = true }
+"#;
+    let set = load_policy(text).unwrap().value.1;
+    let upgrade = Upgrade { mem_size_mb: 4096, shards: Some(3), replicas: Some(2), allow_shrink: true };
+    assert_eq!(set.policies[0].terms.action, Action::Upgrade(upgrade));
+    let cvm = text.replace("\"redis\"", "\"cvm\"").replace("crs-1", "ins-1");
+    let refusal = load_policy(&cvm).unwrap_err();
+    let messages: Vec<_> = refusal.diagnostics().iter().map(|found| found.message.as_str()).collect();
+    assert_eq!(messages, ["`cvm` cannot be upgraded by renewd"]);
 }
 
 #[test]
@@ -405,10 +425,10 @@ fn mistakes_of_a_policy_say_what_would_be_right() {
         ),
         (
             "renew = { months = 12 }",
-            "upgrade = { mem_size_mb = 1 }",
-            (7, 1),
-            "`upgrade` is not built yet in this version of renewd",
-            "take the policy out until then",
+            "upgrade = { mem_size_mb = 0 }",
+            (7, 27),
+            "`mem_size_mb` is 0, out of range",
+            "write a whole number from 1 to 4294967295",
         ),
         (
             "renew =",
@@ -960,19 +980,16 @@ fn uncommented(text: &str) -> String {
 #[test]
 fn what_the_examples_show_in_comments_is_right_too() {
     let read = |name: &str| uncommented(&fs::read_to_string(shipped().join(name)).unwrap());
-    let (settings, later) = (read("renewd.toml"), read("policies.d/later.toml"));
-    let [redis, cvm, ecs] = ["redis", "cvm", "ecs"].map(|name| read(&format!("policies.d/{name}.toml")));
-    let folder = Folder::new(&settings, &[("redis.toml", &redis), ("cvm.toml", &cvm), ("ecs.toml", &ecs)]);
+    let settings = read("renewd.toml");
+    let names = ["redis.toml", "cvm.toml", "ecs.toml", "upgrade.toml"];
+    let files = names.map(|name| (name, read(&format!("policies.d/{name}"))));
+    let folder = Folder::new(&settings, &files.each_ref().map(|(name, text)| (*name, text.as_str())));
     let (config, set) =
         config::load_all(&folder.settings(), &Environment::of_pairs([]), now()).unwrap().value;
-    assert_eq!((config.accounts.len(), set.policies.len()), (2, 5));
+    assert_eq!((config.accounts.len(), set.policies.len()), (2, 6));
     let default = config::load(&Folder::new("", &[]).settings(), &Environment::of_pairs([])).unwrap().value;
     assert_eq!((config.retry, config.history, config.log), (default.retry, default.history, default.log));
     assert!(settings.contains("[history]") && settings.contains("listen = "));
-
-    let refusal = Folder::new(&settings, &[("later.toml", &later)]).load().unwrap_err();
-    let messages: Vec<_> = refusal.diagnostics().iter().map(|found| found.message.as_str()).collect();
-    assert_eq!(messages, ["`upgrade` is not built yet in this version of renewd"]);
 }
 
 /// An edit gone wrong: a piece of the file is replaced by something else.

@@ -324,14 +324,8 @@ fn read_upgrade(entry: &Entry<'_>, product: Option<Product>) -> Option<Upgrade> 
     let (shards, replicas) = (count("shards"), count("replicas"));
     let allow_shrink = table.take("allow_shrink").map_or(Some(false), |entry| entry.boolean());
     table.refuse_unknown_keys();
-    match product {
-        Some(product) if !product.can_upgrade() => {
-            entry.fail_at_key(format!("`{product}` cannot be upgraded by renewd"), "only redis can");
-        }
-        _ => entry.fail_at_key(
-            "`upgrade` is not built yet in this version of renewd",
-            "take the policy out until then",
-        ),
+    if let Some(product) = product.filter(|product| !product.can_upgrade()) {
+        entry.fail_at_key(format!("`{product}` cannot be upgraded by renewd"), "only redis can");
     }
     Some(Upgrade {
         mem_size_mb: mem_size_mb?,

@@ -8,3 +8,4 @@ pub mod policy;
 pub mod product;
 pub mod run;
 pub mod secret;
+pub mod upgrade;

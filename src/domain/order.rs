@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
+use crate::domain::policy::ActionKind;
 use crate::domain::product::{InstanceId, Product, Region};
+use crate::domain::upgrade::Dimension;
 
 /// `orders.id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,6 +69,7 @@ impl OrderState {
 pub const NOT_ORDERED: &str = "NotOrdered";
 pub const RESOLVED_NOT_PAID: &str = "ResolvedNotPaid";
 pub const REFUNDED: &str = "Refunded";
+pub const DONE_ELSEWHERE: &str = "RenewedElsewhere";
 pub const UNSENT: &str = "Unsent";
 
 /// Promise 2's key: at most one order takes effect per (identity, action, cycle).
@@ -77,7 +80,25 @@ pub enum Cycle {
     /// Of `every_fire`: the due instant.
     Due(Timestamp),
     /// Of an upgrade: the due instant and what is to be reached.
-    Target { due: Timestamp, dimension: &'static str, target: u32 },
+    Target { due: Timestamp, dimension: Dimension, target: u32 },
+}
+
+impl Cycle {
+    /// As it is written; None for what an other version wrote.
+    pub fn parse(text: &str) -> Option<Cycle> {
+        let at = |ms: &str| Timestamp::from_millisecond(ms.parse().ok()?).ok();
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts[..] {
+            ["cycle", counter] => counter.parse().ok().map(Cycle::Counter),
+            ["due", due] => at(due).map(Cycle::Due),
+            ["upgrade", due, dimension, target] => Some(Cycle::Target {
+                due: at(due)?,
+                dimension: Dimension::parse(dimension)?,
+                target: target.parse().ok()?,
+            }),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Cycle {
@@ -165,11 +186,33 @@ pub enum Answer {
 pub struct ListedOrder {
     pub order_id: OrderId,
     pub standing: Standing,
-    pub is_renewal: bool,
+    pub kind: ListedKind,
     pub months: Option<u32>,
     pub amount: Option<Fen>,
     /// Read in the account's zone; the lists give none.
     pub created_at: Option<Timestamp>,
+}
+
+/// What a listed order bought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListedKind {
+    Renewal,
+    Resize,
+    Other,
+    /// Absent, or a word that this build does not know: it may be any, and an order overlooked would be paid twice.
+    Unclear,
+}
+
+impl ListedKind {
+    pub fn may_be(self, action: ActionKind) -> bool {
+        match self {
+            ListedKind::Renewal => action == ActionKind::Renew,
+            ListedKind::Resize => action == ActionKind::Upgrade,
+            ListedKind::Other => false,
+            ListedKind::Unclear => true,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,16 +227,6 @@ pub enum Standing {
     Void,
     /// A status this build does not know.
     Unclear,
-}
-
-/// The cloud's order list, or why it could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OrderList {
-    Read(Vec<ListedOrder>),
-    /// No right to read it: will not change by asking again.
-    Forbidden(Failure),
-    /// Not this time.
-    Unread(Failure),
 }
 
 impl fmt::Display for OrderRow {

@@ -13,11 +13,13 @@ use super::order_list::Wanted;
 use super::{Account, Engine, Part, Step, repeat};
 use crate::cloud::{self, Cause, Cloud};
 use crate::domain::failure::{Class, Failure};
-use crate::domain::observation::{Known, Presence};
-use crate::domain::order::{ListedOrder, NOT_ORDERED, OrderState, REFUNDED, Standing};
+use crate::domain::money::Fen;
+use crate::domain::observation::{Known, Spec};
+use crate::domain::order::{Cycle, DONE_ELSEWHERE, ListedOrder, NOT_ORDERED, OrderState, REFUNDED, Standing};
+use crate::domain::policy::{Action, ActionKind};
 use crate::domain::product::{InstanceId, Product, Region};
-use crate::store::{Look, NextForRun, OpenOrder, OrderMove, OrderStep, StoreError};
-use crate::verdict::{self, Evidence, ExpirySeen, ListSeen, Verdict};
+use crate::store::{AfterConfirmed, Look, NextForRun, OpenOrder, OrderMove, OrderStep, StoreError};
+use crate::verdict::{self, EffectSeen, Evidence, Goal, ListSeen, Verdict};
 
 /// Open orders looked at in one round.
 const ROUND: u32 = 200;
@@ -68,30 +70,34 @@ impl Reconcile {
     ) -> Result<(), StoreError> {
         let ids: Vec<InstanceId> = orders.iter().map(|order| order.instance.clone()).collect();
         let seen = match self.engine.observe(&self.account, product, region, &ids).await {
-            Ok(known) => known.iter().map(expiry_seen).collect(),
-            Err(CallError::Cloud(failure)) => {
-                vec![ExpirySeen::Unread { why: failure.to_string() }; orders.len()]
-            }
+            Ok(known) => known.into_iter().map(Ok).collect(),
+            Err(CallError::Cloud(failure)) => vec![Err(failure.to_string()); orders.len()],
             Err(CallError::Store(error)) => return Err(error),
         };
-        for (order, expiry) in orders.iter().zip(seen) {
-            let list = self.list_seen(order, &expiry).await?;
-            self.settle(order, Evidence { expiry, list }).await?;
+        for (order, seen) in orders.iter().zip(seen) {
+            let effect = match &seen {
+                Ok(known) => effect_seen(goal(order), known),
+                Err(why) => EffectSeen::Unread { why: why.clone() },
+            };
+            let list = self.list_seen(order, &effect).await?;
+            let spec = seen.ok().and_then(|known| known.facts()?.spec);
+            self.settle(order, Evidence { effect, list }, spec).await?;
         }
         Ok(())
     }
 
     /// The list is asked for when something depends on it: an unknown order, or a placed one that takes long;
     /// and once the term has moved, for what it cost.
-    async fn list_seen(&self, order: &OpenOrder, expiry: &ExpirySeen) -> Result<ListSeen, StoreError> {
+    async fn list_seen(&self, order: &OpenOrder, effect: &EffectSeen) -> Result<ListSeen, StoreError> {
         let engine = &self.engine;
         let overdue = engine.now().duration_since(order.intended_at) >= settle(engine);
-        let wants_number = order.order_id.is_none() && matches!(expiry, ExpirySeen::At(_));
+        let wants_number =
+            order.order_id.is_none() && matches!(effect, EffectSeen::Expiry(_) | EffectSeen::Size(_));
         let wants_amount = !order.amount_is_known
             && self.account.may_list()
             // Where the whole list would have to be read for it, the amount is not worth the calls.
             && Cloud::order_lines_api(order.product).is_none()
-            && matches!(expiry, ExpirySeen::At(at) if verdict::is_whole_term(&self.question(order), *at));
+            && verdict::is_reached(goal(order), effect);
         if order.state == OrderState::Placed && !overdue && !wants_number && !wants_amount {
             return Ok(ListSeen::NotAsked);
         }
@@ -145,8 +151,10 @@ impl Reconcile {
         let taken = self.engine.store.known_order_ids(&numbers, order.row).await?;
         let mut candidates: Vec<ListedOrder> = listed
             .into_iter()
-            .filter(|listed| listed.is_renewal && !taken.contains(&listed.order_id))
-            .filter(|listed| listed.months.is_none() || listed.months == order.months)
+            .filter(|listed| listed.kind.may_be(order.action) && !taken.contains(&listed.order_id))
+            .filter(|listed| {
+                order.months.is_none() || listed.months.is_none() || listed.months == order.months
+            })
             .filter(|listed| listed.created_at.is_none_or(|at| at >= from))
             // A void order may be a person's, made and closed before ours was on its way.
             .filter(|listed| listed.standing != Standing::Void)
@@ -159,8 +167,7 @@ impl Reconcile {
         verdict::Question {
             state: order.state,
             order_id: order.order_id.as_ref(),
-            months: order.months.unwrap_or(1),
-            expiry_before: order.expiry_before,
+            goal: goal(order),
             on_unknown: order.terms.unknown,
             settle: self.engine.settings.settle,
             age: self.engine.now().duration_since(order.intended_at),
@@ -168,7 +175,12 @@ impl Reconcile {
     }
 
     /// Adds the look to those before it, judges, and records both.
-    async fn settle(&self, order: &OpenOrder, evidence: Evidence) -> Result<(), StoreError> {
+    async fn settle(
+        &self,
+        order: &OpenOrder,
+        evidence: Evidence,
+        spec: Option<Spec>,
+    ) -> Result<(), StoreError> {
         let engine = &self.engine;
         let (now, monotonic) = (engine.now(), engine.clock.monotonic());
         let question = self.question(order);
@@ -178,13 +190,15 @@ impl Reconcile {
         looks.push((monotonic, evidence));
         let verdict = verdict::judge(&question, &looks);
         let next_look = now + signed(verdict::next_look_in(order.state, age, engine.settings.settle));
-        let (step, amount) = step_for(order, &verdict, next_look);
+        let next = after_confirmed(order, spec);
+        let stands_aside = order.action == ActionKind::Upgrade && age >= settle(engine);
+        let (step, amount) = step_for(order, &verdict, next_look, next, stands_aside);
         let look = Look {
             at_ms: now.as_millisecond(),
             monotonic_ms: u64::try_from(monotonic.as_millis()).unwrap_or(u64::MAX),
             epoch: engine.epoch().0,
             evidence: as_json,
-            finding: finding(&verdict),
+            finding: finding(order, &verdict),
         };
         let order_move = OrderMove {
             row: order.row,
@@ -196,7 +210,7 @@ impl Reconcile {
             amount,
         };
         if engine.store.move_order(order_move).await? {
-            log_verdict(order, &verdict);
+            log_verdict(order, &verdict, next);
             self.account.wake.notify_one();
         }
         Ok(())
@@ -211,10 +225,31 @@ impl Part for Reconcile {
     }
 }
 
-fn expiry_seen(known: &Known) -> ExpirySeen {
-    match known.observation.as_ref().map(|seen| &seen.presence) {
-        Some(Presence::Visible(facts)) => facts.expires_at.map_or(ExpirySeen::Absent, ExpirySeen::At),
-        _ => ExpirySeen::Absent,
+fn goal(order: &OpenOrder) -> Goal {
+    match order.cycle {
+        Some(Cycle::Target { dimension, target, .. }) => Goal::Size { dimension, target },
+        _ => Goal::Term { months: order.months.unwrap_or(1), expiry_before: order.expiry_before },
+    }
+}
+
+fn effect_seen(goal: Goal, known: &Known) -> EffectSeen {
+    let Some(facts) = known.facts() else { return EffectSeen::Absent };
+    let effect = match goal {
+        Goal::Term { .. } => facts.expires_at.map(EffectSeen::Expiry),
+        Goal::Size { dimension, .. } => facts.spec.map(|spec| EffectSeen::Size(dimension.of(spec))),
+    };
+    effect.unwrap_or(EffectSeen::Absent)
+}
+
+/// Several dimensions are several orders, each confirmed before the next.
+fn after_confirmed(order: &OpenOrder, spec: Option<Spec>) -> AfterConfirmed {
+    match (&order.terms.action, order.action, spec) {
+        (Action::Upgrade(upgrade), ActionKind::Upgrade, Some(spec))
+            if upgrade.next_resize(spec).is_some() =>
+        {
+            AfterConfirmed::RunGoesOn
+        }
+        _ => AfterConfirmed::RunSucceeds,
     }
 }
 
@@ -239,18 +274,19 @@ fn step_for(
     order: &OpenOrder,
     verdict: &Verdict,
     next_look_at: Timestamp,
-) -> (OrderStep, Option<crate::domain::money::Fen>) {
+    next: AfterConfirmed,
+    stands_aside: bool,
+) -> (OrderStep, Option<Fen>) {
     let queue = |reason: &str| NextForRun::Queue { reason: reason.to_owned() };
+    let watch = |asked| OrderStep::Watch { next_look_at, asked, stands_aside };
     match verdict {
-        Verdict::Confirmed { order_id, expiry_after, amount } => {
-            let reason = match expiry_after {
-                Some(after) => format!("renewed: it now expires at {after}"),
-                None => "renewed".to_owned(),
+        Verdict::Confirmed { order_id, effect, amount } => {
+            let expiry_after = match effect {
+                EffectSeen::Expiry(expiry) => Some(*expiry),
+                _ => None,
             };
-            (
-                OrderStep::Confirmed { order_id: order_id.clone(), expiry_after: *expiry_after, reason },
-                *amount,
-            )
+            let (order_id, reason) = (order_id.clone(), effect_words(order, effect));
+            (OrderStep::Confirmed { order_id, expiry_after, reason, next }, *amount)
         }
         Verdict::Placed { order_id, amount } => {
             let request_id = None;
@@ -265,58 +301,71 @@ fn step_for(
             let failure = Failure::ours(Class::Rejected, REFUNDED, &reason);
             (OrderStep::Refused { failure, next: NextForRun::Fail { reason } }, None)
         }
-        Verdict::RenewedElsewhere { expiry } => {
-            let why = format!("the expiry moved to {expiry} and no order of ours did it");
-            let failure = Failure::ours(Class::Unknown, "RenewedElsewhere", why);
-            (OrderStep::Refused { failure, next: queue("renewed elsewhere: judged anew") }, None)
+        Verdict::DoneElsewhere { effect } => {
+            let why = format!("{} and no order of ours did it", verdict::said(goal(order), effect));
+            let failure = Failure::ours(Class::Unknown, DONE_ELSEWHERE, why);
+            (OrderStep::Refused { failure, next: queue("done elsewhere: judged anew") }, None)
         }
-        Verdict::KeepWatching { .. } => (OrderStep::Watch { next_look_at, asked: false }, None),
-        Verdict::AskPerson { .. } => (OrderStep::Watch { next_look_at, asked: !order.person_asked }, None),
+        Verdict::KeepWatching { .. } => (watch(false), None),
+        Verdict::AskPerson { .. } => (watch(!order.person_asked), None),
     }
 }
 
-fn finding(verdict: &Verdict) -> String {
+/// What a confirmed order brought.
+fn effect_words(order: &OpenOrder, effect: &EffectSeen) -> String {
+    match (goal(order), effect) {
+        (_, EffectSeen::Expiry(expiry)) => format!("renewed: it now expires at {expiry}"),
+        (Goal::Size { dimension, .. }, EffectSeen::Size(size)) => format!("upgraded: {dimension} is {size}"),
+        _ => "confirmed".to_owned(),
+    }
+}
+
+fn finding(order: &OpenOrder, verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Confirmed { expiry_after: Some(after), .. } => {
-            format!("confirmed: it now expires at {after}")
-        }
-        Verdict::Confirmed { expiry_after: None, .. } => "confirmed".to_owned(),
+        Verdict::Confirmed { effect, .. } => effect_words(order, effect),
         Verdict::Placed { order_id, .. } => format!("the cloud lists order {order_id}"),
         Verdict::NotOrdered { why } => format!("not ordered: {why}"),
         Verdict::Void { order_id } => format!("order {order_id} was refunded or closed"),
-        Verdict::RenewedElsewhere { expiry } => format!("renewed elsewhere: it now expires at {expiry}"),
+        Verdict::DoneElsewhere { effect } => {
+            format!("done elsewhere: {}", verdict::said(goal(order), effect))
+        }
         Verdict::KeepWatching { why } => format!("still open: {why}"),
         Verdict::AskPerson { why } => format!("a person has to decide: {why}"),
     }
 }
 
-fn log_verdict(order: &OpenOrder, verdict: &Verdict) {
+fn log_verdict(order: &OpenOrder, verdict: &Verdict, next: AfterConfirmed) {
     let row = order.row;
     let instance = &order.instance;
     let number = order.order_id.as_ref().map(|id| id.0.as_str());
     match verdict {
-        Verdict::Confirmed { order_id, expiry_after, .. } => {
+        Verdict::Confirmed { order_id, effect, .. } => {
             let order_id = order_id.as_ref().map(|id| id.0.as_str()).or(number);
             let expiry_before = order.expiry_before.map(|at| at.to_string());
-            let expiry_after = expiry_after.map(|at| at.to_string());
+            let expiry_after = match effect {
+                EffectSeen::Expiry(at) => Some(at.to_string()),
+                _ => None,
+            };
             job_event!(info, "order.confirmed", order, { order_row = row.0, order_id, expiry_before, expiry_after, },
-                "{instance} is renewed: {}", finding(verdict));
-            job_event!(info, "run.succeeded", order, { order_row = row.0, order_id, },
-                "the run for {instance} succeeded");
+                "the order for {instance} is confirmed: {}", finding(order, verdict));
+            if next == AfterConfirmed::RunSucceeds {
+                job_event!(info, "run.succeeded", order, { order_row = row.0, order_id, },
+                    "the run for {instance} succeeded");
+            }
         }
         Verdict::Placed { order_id, .. } => {
             job_event!(info, "order.placed", order, { order_row = row.0, order_id = order_id.0, },
                 "the unknown order for {instance} was placed: the cloud lists it as {order_id}");
         }
-        Verdict::NotOrdered { .. } | Verdict::RenewedElsewhere { .. } => {
+        Verdict::NotOrdered { .. } | Verdict::DoneElsewhere { .. } => {
             job_event!(warn, "order.refused", order, { order_row = row.0, },
-                "the unknown order for {instance} is settled: {}", finding(verdict));
+                "the unknown order for {instance} is settled: {}", finding(order, verdict));
         }
         Verdict::Void { .. } => {
             job_event!(error, "order.refused", order, { order_row = row.0, order_id = number, class = "rejected", code = REFUNDED, },
-                "the order for {instance} does not stand: {}", finding(verdict));
+                "the order for {instance} does not stand: {}", finding(order, verdict));
             job_event!(error, "run.failed", order, { order_row = row.0, class = "rejected", code = REFUNDED, },
-                "{instance} is not renewed: {}", finding(verdict));
+                "the run for {instance} failed: {}", finding(order, verdict));
         }
         Verdict::AskPerson { why } if !order.person_asked && order.state == OrderState::Placed => {
             job_event!(error, "order.placed", order, { order_row = row.0, order_id = number, },

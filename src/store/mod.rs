@@ -25,7 +25,9 @@ use thiserror::Error;
 
 pub use daemon::{Rescued, SetInForce};
 pub use firings::{DueSchedule, Fired, Firing, FiringRow};
-pub use money::{Attempt, Budget, Intent, Look, NextForRun, OpenOrder, OrderMove, OrderStep, Withheld};
+pub use money::{
+    AfterConfirmed, Attempt, Budget, Intent, Look, NextForRun, OpenOrder, OrderMove, OrderStep, Withheld,
+};
 pub use observations::{Sighting, Unseen};
 pub use open::{DaemonLock, OpenError};
 pub use people::{Act, Pause, PauseScope, ResolveRefused};

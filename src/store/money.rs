@@ -135,6 +135,7 @@ pub enum OrderStep {
         order_id: Option<OrderId>,
         expiry_after: Option<Timestamp>,
         reason: String,
+        next: AfterConfirmed,
     },
     Refused {
         failure: Failure,
@@ -148,7 +149,16 @@ pub enum OrderStep {
     Watch {
         next_look_at: Timestamp,
         asked: bool,
+        /// It has been open too long to hold a renewal of its instance back.
+        stands_aside: bool,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterConfirmed {
+    RunSucceeds,
+    /// The policy wants more than this order brought.
+    RunGoesOn,
 }
 
 #[derive(Clone, Debug)]
@@ -179,7 +189,8 @@ impl Store {
         let found = sqlx::query(
             "SELECT o.id, o.action = r.action AND o.cycle = coalesce(?2, 'cycle:' || i.cycle)
              FROM runs r JOIN instances i ON i.id = r.instance_id JOIN orders o ON o.instance_id = r.instance_id
-             WHERE r.id = ?1 AND o.state IN ('intended', 'placed', 'unknown')",
+             WHERE r.id = ?1 AND o.state IN ('intended', 'placed', 'unknown')
+               AND (o.stands_aside = 0 OR r.action = o.action)",
         )
         .bind(claim.job.run.0)
         .bind(cycle.map(|cycle| cycle.to_string()))

@@ -83,6 +83,11 @@ pub enum ResolveRefused {
          Say `--paid`, or `--not-paid --force` if you know better"
     )]
     ExpiryMoved { row: OrderRow, instance: String, before: Timestamp, now: Timestamp },
+    #[error(
+        "{instance} has reached {size}, which order row {row} was for: it looks paid. Say `--paid`, or \
+         `--not-paid --force` if you know better"
+    )]
+    SizeReached { row: OrderRow, instance: String, size: String },
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -81,11 +81,11 @@ async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec
          LEFT JOIN pauses z ON z.id = (SELECT max(f.id) FROM pauses f WHERE f.lifted_at_ms IS NULL
              AND (f.scope = 'all' OR (f.scope = 'account' AND f.name = p.account) OR (f.scope = 'policy' AND f.name = p.name))
              AND (f.kind <> 'person' OR coalesce(f.until_ms > ?1, 1)))
-         LEFT JOIN orders u ON u.instance_id = i.id AND u.state IN ('placed', 'unknown')
+         LEFT JOIN orders u ON u.instance_id = i.id AND u.stands_aside = 0 AND u.state IN ('placed', 'unknown')
          WHERE (i.expires_at_ms < ?1 + ?2
                 OR (coalesce(i.visible, 0) = 0 AND i.known_since_ms <= ?1 - ?5)
                 OR (i.expires_at_ms IS NULL AND i.charge_type = 'prepaid'))
-           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id
+           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.action = 'renew'
                 AND (o.state = 'intended' OR (o.state = 'placed' AND o.person_asked_ms IS NULL)))
            AND coalesce(i.risk_logged_at_ms, -9e15)
                <= ?1 - iif(coalesce(i.expires_at_ms, ?1 + ?3 + 1) <= ?1 + ?3, ?4, ?3)

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::order::Standing;
+use crate::domain::order::{ListedKind, Standing};
 
 const SETTLE: Duration = Duration::from_secs(600);
 
@@ -11,8 +11,7 @@ fn question(state: OrderState) -> Question<'static> {
     Question {
         state,
         order_id: None,
-        months: 1,
-        expiry_before: Some(before()),
+        goal: Goal::Term { months: 1, expiry_before: Some(before()) },
         on_unknown: OnUnknown::Person,
         settle: SETTLE,
         age: SignedDuration::from_secs(60),
@@ -20,14 +19,14 @@ fn question(state: OrderState) -> Question<'static> {
 }
 
 fn look(at_seconds: u64, expiry: Timestamp, list: ListSeen) -> (Duration, Evidence) {
-    (Duration::from_secs(at_seconds), Evidence { expiry: ExpirySeen::At(expiry), list })
+    (Duration::from_secs(at_seconds), Evidence { effect: EffectSeen::Expiry(expiry), list })
 }
 
 fn listed_order(standing: Standing) -> ListedOrder {
     ListedOrder {
         order_id: OrderId("20260601".to_owned()),
         standing,
-        is_renewal: true,
+        kind: ListedKind::Renewal,
         months: Some(1),
         amount: Some(Fen::new(10_000)),
         created_at: None,
@@ -120,7 +119,7 @@ fn a_term_that_moved_without_an_order_of_ours_was_renewed_elsewhere() {
     let at = |seconds| look(seconds, a_month_later(), ListSeen::Nothing);
     assert!(matches!(judge(&unknown, &[at(0)]), Verdict::KeepWatching { .. }));
     let looks = [at(0), at(200), at(400), at(600)];
-    assert!(matches!(judge(&unknown, &looks), Verdict::RenewedElsewhere { .. }));
+    assert!(matches!(judge(&unknown, &looks), Verdict::DoneElsewhere { .. }));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use renewd::cloud::tencentcloud::{answer, billing, redis};
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::money::Fen;
 use renewd::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Observation, Presence, Spec};
-use renewd::domain::order::{ListedOrder, OrderId, Standing};
+use renewd::domain::order::{ListedKind, ListedOrder, OrderId, Standing};
 use renewd::domain::product::InstanceId;
 use serde::de::DeserializeOwned;
 
@@ -212,10 +212,10 @@ mod orders {
 
     #[test]
     fn are_read_with_what_they_bought_and_how_they_stand() {
-        let order = |id: &str, standing, is_renewal| ListedOrder {
+        let order = |id: &str, standing, kind| ListedOrder {
             order_id: OrderId(id.to_owned()),
             standing,
-            is_renewal,
+            kind,
             months: None,
             amount: None,
             created_at: None,
@@ -225,16 +225,19 @@ mod orders {
                 months: Some(3),
                 amount: Some(Fen::new(36_000)),
                 created_at: Some("2023-11-14T00:00:00Z".parse().unwrap()),
-                ..order("20231114000000000000001", Standing::Standing, true)
+                ..order("20231114000000000000001", Standing::Standing, ListedKind::Renewal)
             },
             ListedOrder {
                 months: Some(12),
                 amount: Some(Fen::new(120_000)),
-                ..order("20231114", Standing::Unpaid, true)
+                ..order("20231114", Standing::Unpaid, ListedKind::Renewal)
             },
-            ListedOrder { amount: Some(Fen::new(13)), ..order("upgrade", Standing::Standing, false) },
-            order("novel", Standing::Unclear, true),
-            order("bare", Standing::Unclear, true),
+            ListedOrder {
+                amount: Some(Fen::new(13)),
+                ..order("upgrade", Standing::Standing, ListedKind::Resize)
+            },
+            order("novel", Standing::Unclear, ListedKind::Unclear),
+            order("bare", Standing::Unclear, ListedKind::Unclear),
         ];
         assert_eq!(list("deals.json").unwrap(), expected);
         assert_eq!(list("deals_none.json").unwrap(), []);

@@ -24,3 +24,5 @@ mod products;
 mod secrets;
 #[cfg(test)]
 mod start;
+#[cfg(test)]
+mod upgrades;

@@ -7,7 +7,9 @@ use renewd::domain::order::{Committed, Cycle, OrderId, OrderRow};
 use renewd::domain::policy::Policy;
 use renewd::domain::product::{AccountName, PolicyName, Region};
 use renewd::domain::run::Epoch;
-use renewd::store::{Budget, Claim, Intent, NextForRun, OrderMove, OrderStep, PauseScope, Withheld};
+use renewd::store::{
+    AfterConfirmed, Budget, Claim, Intent, NextForRun, OrderMove, OrderStep, PauseScope, Withheld,
+};
 
 use crate::stage::{CVM, CVM_V2, Stage, budget, days, every_fire, intent, policy, start};
 
@@ -41,6 +43,7 @@ fn confirmed() -> OrderStep {
         order_id: Some(OrderId("1".to_owned())),
         expiry_after: None,
         reason: "paid".to_owned(),
+        next: AfterConfirmed::RunSucceeds,
     }
 }
 

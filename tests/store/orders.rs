@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::order::{OrderId, OrderRow};
-use renewd::store::{Claim, Look, NextForRun, OrderMove, OrderStep};
+use renewd::store::{AfterConfirmed, Claim, Look, NextForRun, OrderMove, OrderStep};
 
 use crate::stage::{Stage, at, days, policy, start};
 
@@ -42,7 +42,16 @@ async fn watching_a_placed_order_moves_its_next_look_and_remembers_that_a_person
     let (stage, claim, row, now) = intended().await;
     assert!(move_to(&stage, &claim, row, now, placed("1", now)).await);
     let later = now + SignedDuration::from_hours(7);
-    assert!(move_to(&stage, &claim, row, now, OrderStep::Watch { next_look_at: later, asked: true }).await);
+    assert!(
+        move_to(
+            &stage,
+            &claim,
+            row,
+            now,
+            OrderStep::Watch { next_look_at: later, asked: true, stands_aside: false }
+        )
+        .await
+    );
     let next = format!("{}", later.as_millisecond());
     let looked = "SELECT next_look_at_ms FROM orders WHERE person_asked_ms IS NOT NULL AND state = 'placed'";
     assert_eq!(stage.count(looked).await.to_string(), next);
@@ -56,7 +65,14 @@ async fn a_placed_order_that_asked_a_person_no_longer_hides_that_its_instance_is
     let late = now + days(2);
     stage.see("crs-1", late, now + days(3)).await;
     assert_eq!(stage.store.risks_to_log(late).await.unwrap().len(), 0);
-    move_to(&stage, &claim, row, late, OrderStep::Watch { next_look_at: late, asked: true }).await;
+    move_to(
+        &stage,
+        &claim,
+        row,
+        late,
+        OrderStep::Watch { next_look_at: late, asked: true, stands_aside: false },
+    )
+    .await;
     assert_eq!(stage.store.risks_to_log(late).await.unwrap().len(), 1);
 }
 
@@ -79,8 +95,12 @@ async fn a_renewal_confirmed_below_an_expiry_seen_before_opens_the_next_cycle() 
     let high = "UPDATE instances SET expiry_high_ms = 4000000000000, cycle_expiry_ms = 4000000000000";
     sqlx::query(high).execute(&mut stage.sql().await).await.unwrap();
     let after = now + days(34);
-    let step =
-        OrderStep::Confirmed { order_id: None, expiry_after: Some(after), reason: "renewed".to_owned() };
+    let step = OrderStep::Confirmed {
+        order_id: None,
+        expiry_after: Some(after),
+        reason: "renewed".to_owned(),
+        next: AfterConfirmed::RunSucceeds,
+    };
     assert!(move_to(&stage, &claim, row, now, step).await);
     let known = stage.see("crs-1", now + days(1), after).await;
     assert_eq!((known.cycle, known.expiry_high, known.lower), (2, Some(after), None));

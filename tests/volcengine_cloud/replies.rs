@@ -7,7 +7,7 @@ use renewd::cloud::volcengine::{answer, billing, ecs};
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::money::Fen;
 use renewd::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Observation, Presence};
-use renewd::domain::order::{OrderId, Standing};
+use renewd::domain::order::{ListedKind, OrderId, Standing};
 use renewd::domain::product::InstanceId;
 use serde::de::DeserializeOwned;
 
@@ -214,7 +214,7 @@ mod billing_answers {
             Standing::Standing,
         ];
         assert_eq!(standings, expected);
-        let others: Vec<_> = page.orders.iter().filter(|order| !order.is_renewal).collect();
+        let others: Vec<_> = page.orders.iter().filter(|order| order.kind == ListedKind::Other).collect();
         assert_eq!(others.iter().map(|order| order.order_id.0.as_str()).collect::<Vec<_>>(), ["Order11"]);
     }
 

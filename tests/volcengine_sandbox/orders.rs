@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use renewd::clock::Clock;
 use renewd::domain::failure::Class;
 use renewd::domain::money::Fen;
-use renewd::domain::order::{ClientToken, Goods, Purchase, Renewal, Standing};
+use renewd::domain::order::{ClientToken, Goods, ListedKind, Purchase, Renewal, Standing};
 use renewd::sandbox::faults::{Effect, Fault, Spoilt};
 use serde_json::json;
 
@@ -25,7 +25,7 @@ async fn an_order_is_found_by_its_lines() {
     let page = cloud.orders_page(ECS, from, through, None).await.result.unwrap();
     assert_eq!((page.orders.len(), &page.next), (2, &None));
     let newest = &page.orders[0];
-    assert_eq!((newest.standing, newest.is_renewal), (Standing::Standing, true));
+    assert_eq!((newest.standing, newest.kind), (Standing::Standing, ListedKind::Renewal));
     assert_eq!((newest.amount, newest.created_at), (Some(Fen::new(30_000)), Some(stage.clock.now())));
     let lines = cloud.order_lines(ECS, &newest.order_id).await.result.unwrap();
     assert_eq!(lines, [instance("i-sandbox-2")]);

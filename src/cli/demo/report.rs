@@ -61,18 +61,23 @@ fn run_news(run: &RunRecord, now: Timestamp) -> Option<String> {
 fn order_news(order: &OrderRecord, now: Timestamp) -> String {
     let id = order.order_id.as_deref().unwrap_or("without a number");
     let error = error_words(order.error.as_deref());
-    let months = order.months.unwrap_or_default();
     let say = |what, words: String, mood| line(now, what, &order.instance, &words, mood);
     match order.state.as_str() {
-        "intended" => say(
-            "ordering",
-            format!("{months} month{}, row {} is committed", if months == 1 { "" } else { "s" }, order.id),
-            Mood::Plain,
-        ),
+        "intended" => {
+            let goods = match order.months {
+                None => "an upgrade".to_owned(),
+                Some(1) => "1 month".to_owned(),
+                Some(months) => format!("{months} months"),
+            };
+            say("ordering", format!("{goods}, row {} is committed", order.id), Mood::Plain)
+        }
         "placed" => say("placed", format!("order {id}"), Mood::Plain),
         "confirmed" => {
-            let after = order.expiry_after.as_deref().and_then(|at| at.get(..10)).unwrap_or("?");
-            say("confirmed", format!("order {id}, it now expires on {after}"), Mood::Good)
+            let effect = match order.expiry_after.as_deref().and_then(|at| at.get(..10)) {
+                Some(after) => format!("it now expires on {after}"),
+                None => "it has its new size".to_owned(),
+            };
+            say("confirmed", format!("order {id}, {effect}"), Mood::Good)
         }
         "unknown" => say("unknown", format!("{error}: looking for what became of it"), Mood::Odd),
         _ => say("refused", format!("row {}: {error}", order.id), Mood::Odd),
@@ -86,7 +91,7 @@ fn line(now: Timestamp, what: &str, about: &str, words: &str, mood: Mood) -> Str
         (true, Mood::Odd) => ("\x1b[33m", "\x1b[0m"),
         (true, Mood::Bad) => ("\x1b[31m", "\x1b[0m"),
     };
-    format!("{}  {start}{what:<10}{end} {about:<14} {words}", now.strftime("%H:%M:%S%.3f"))
+    format!("{}  {start}{what:<10}{end} {about:<16} {words}", now.strftime("%H:%M:%S%.3f"))
 }
 
 /// One line an instance: how its run ended and by which orders.
@@ -100,13 +105,14 @@ pub(super) fn table(runs: &[RunRecord], orders: &[OrderRecord]) -> String {
         let mut rows: Vec<&OrderRecord> = orders.iter().filter(|order| order.run_id == run.id).collect();
         rows.sort_by_key(|order| order.id);
         let states: Vec<String> = rows.iter().map(|order| order_words(order)).collect();
-        let number = rows.iter().find_map(|order| order.order_id.as_deref());
+        let numbers: Vec<&str> = rows.iter().filter_map(|order| order.order_id.as_deref()).collect();
+        let numbers = if numbers.is_empty() { or_dash(None) } else { numbers.join("\n") };
         let states = if states.is_empty() { or_dash(None) } else { states.join(", then ") };
         table.add_row([
             instance,
             &run.state,
             &states,
-            &or_dash(number),
+            &numbers,
             run.reason.as_deref().unwrap_or_default(),
         ]);
     }
@@ -148,14 +154,15 @@ pub(super) fn compare(ledger: &[Charge], orders: &[OrderRecord]) -> Agreement {
             text += &format!("row {} of {} is confirmed and was never charged\n", order.id, order.instance);
         }
     }
-    let mut instances: Vec<&str> = ledger.iter().map(|charge| charge.instance.as_str()).collect();
-    instances.sort_unstable();
-    let charges = instances.len();
-    instances.dedup();
-    if instances.len() != charges {
+    // An upgrade of several sizes is several orders; a renewal is one.
+    let renewals = ledger.iter().filter(|charge| charge.months.is_some());
+    let mut renewed: Vec<&str> = renewals.map(|charge| charge.instance.as_str()).collect();
+    renewed.sort_unstable();
+    for pair in renewed.windows(2).filter(|pair| pair[0] == pair[1]) {
         agrees = false;
-        text += "an instance was charged twice\n";
+        text += &format!("{} was charged twice\n", pair[0]);
     }
+    let charges = ledger.len();
     text += &format!(
         "ledger: {charges} charges; database: {} confirmed orders; {}",
         confirmed.len(),

@@ -13,7 +13,7 @@ use crate::sandbox::instance::{InstanceChange, Switch};
 use crate::sandbox::{Running, SECRET_KEY, TENCENT_KEY_PREFIX, VOLCENGINE_KEY_PREFIX};
 
 /// One run an instance.
-pub(super) const RUNS: usize = 12;
+pub(super) const RUNS: usize = 13;
 
 /// Far enough off that the daemon is up, near enough that nobody waits.
 const FIRES_IN: SignedDuration = SignedDuration::from_secs(3);
@@ -83,6 +83,14 @@ instances = ["ins-sandbox-2"]
 schedule  = "SECOND * * * * *"
 renew     = { months = 1 }
 
+[policy.grow-before-sale]
+account   = "practice"
+product   = "redis"
+region    = "ap-guangzhou"
+instances = ["crs-sandbox-sale"]
+schedule  = "SECOND * * * * *"
+upgrade   = { mem_size_mb = 4096, replicas = 2 }
+
 [policy.game-server]
 account   = "games"
 product   = "ecs"
@@ -104,6 +112,7 @@ pub(super) fn set(cloud: &Running, folder: &Path, now: Timestamp) -> Result<Time
     fs::write(folder.join("policies.d/practice.toml"), POLICIES.replace("SECOND", &second))?;
     let far = InstanceChange { expires_at: Some(now + FAR_EXPIRY), ..InstanceChange::default() };
     cloud.set_instance("crs-sandbox-8", far)?;
+    cloud.set_instance("crs-sandbox-sale", InstanceChange::default())?;
     let auto_renew = InstanceChange { auto_renew: Some(Switch(true)), ..InstanceChange::default() };
     cloud.set_instance("crs-sandbox-9", auto_renew)?;
     cloud.inject(faults());
@@ -127,11 +136,11 @@ fn faults() -> Vec<Fault> {
 
 pub(super) fn opening(url: &str, fires_at: Timestamp) -> String {
     format!(
-        "The practice cloud listens on {url}; six policies over nine Redis instances, two
-CVM and one ECS fire at {}.
+        "The practice cloud listens on {url}; seven policies over ten Redis instances, two
+CVM (one by each of its APIs) and one ECS fire at {}.
 It will throttle crs-sandbox-3, lock crs-sandbox-4, cut the answer to crs-sandbox-5 after charging for it,
 cut the one to crs-sandbox-6 without a charge, and refuse crs-sandbox-7. crs-sandbox-8 is not due; crs-sandbox-9
-renews itself in the console.
+renews itself in the console. crs-sandbox-sale is upgraded in memory and copies, one order after the other.
 ",
         fires_at.strftime("%H:%M:%SZ")
     )

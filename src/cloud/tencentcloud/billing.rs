@@ -9,7 +9,7 @@ use crate::cloud::tencentcloud::answer::{Scalar, time, unreadable};
 use crate::cloud::tencentcloud::api3::Action;
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
-use crate::domain::order::{ListedOrder, Standing};
+use crate::domain::order::{ListedKind, ListedOrder, Standing};
 use crate::domain::product::InstanceId;
 
 pub const LIST_DEALS: Action = action("billing:DescribeDealsByCond");
@@ -29,10 +29,14 @@ const EVERY_STATUS: [i64; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 30];
 const WINDOW_PADDING: SignedDuration = SignedDuration::from_hours(24);
 const BARE_TIME_FORMAT: &str = "%Y-%m-%d %H:%M:%S";
 
-const RENEWAL: &str = "renew";
-/// Every other action on the page. One that this build does not know may be a renewal, and is taken for one:
-/// a renewal that is overlooked would be paid for twice.
-const OTHER_ACTIONS: [&str; 4] = ["purchase", "upgrade", "downgrade", "refund"];
+/// Each action of the page with what it buys; one that this build does not know may be anything.
+const ACTIONS: [(&str, ListedKind); 5] = [
+    ("renew", ListedKind::Renewal),
+    ("upgrade", ListedKind::Resize),
+    ("downgrade", ListedKind::Resize),
+    ("purchase", ListedKind::Other),
+    ("refund", ListedKind::Other),
+];
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -116,7 +120,7 @@ impl Deal {
         Ok(ListedOrder {
             order_id,
             standing: self.standing(),
-            is_renewal: self.is_renewal(),
+            kind: self.kind(),
             months: self.months(),
             amount: self.real_total_cost.ceiling().map(Fen::new),
             created_at: self.create_time.text().and_then(|text| time(text, zone)),
@@ -135,10 +139,10 @@ impl Deal {
         }
     }
 
-    fn is_renewal(&self) -> bool {
-        let Some(action) = self.action.text() else { return true };
-        let is = |known: &str| action.eq_ignore_ascii_case(known);
-        is(RENEWAL) || !OTHER_ACTIONS.into_iter().any(is)
+    fn kind(&self) -> ListedKind {
+        let action = self.action.text().unwrap_or_default();
+        let known = ACTIONS.into_iter().find(|(known, _)| action.eq_ignore_ascii_case(known));
+        known.map_or(ListedKind::Unclear, |(_, kind)| kind)
     }
 
     fn months(&self) -> Option<u32> {

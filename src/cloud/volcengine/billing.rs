@@ -12,7 +12,7 @@ use crate::cloud::volcengine::answer::{Rounding, yuan};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
 use crate::domain::observation::AutoRenew;
-use crate::domain::order::{ListedOrder, OrderId, Standing};
+use crate::domain::order::{ListedKind, ListedOrder, OrderId, Standing};
 use crate::domain::product::InstanceId;
 
 pub const LIST_AVAILABLE: Action = action(Api::new("billing:ListAvailableInstances", 5));
@@ -178,7 +178,7 @@ impl Order {
         Ok(ListedOrder {
             order_id,
             standing: self.standing(),
-            is_renewal: self.is_renewal(),
+            kind: self.kind(),
             months: None,
             amount: self.amount(),
             created_at: self.create_time.text().and_then(|text| text.parse().ok()),
@@ -208,10 +208,14 @@ impl Order {
         }
     }
 
-    fn is_renewal(&self) -> bool {
-        let Some(order_type) = self.order_type.text() else { return true };
+    fn kind(&self) -> ListedKind {
+        let order_type = self.order_type.text().unwrap_or_default();
         let is = |known: &str| order_type.eq_ignore_ascii_case(known);
-        is(RENEWAL) || !OTHER_TYPES.into_iter().any(is)
+        match order_type {
+            _ if is(RENEWAL) => ListedKind::Renewal,
+            _ if OTHER_TYPES.into_iter().any(is) => ListedKind::Other,
+            _ => ListedKind::Unclear,
+        }
     }
 
     /// What was paid after vouchers, of an unpaid order what is to be paid.

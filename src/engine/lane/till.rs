@@ -12,9 +12,10 @@ use crate::cloud::{Cloud, SignedPurchase};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
 use crate::domain::order::{ClientToken, Committed, Cycle, Goods, Purchase, Renewal};
-use crate::domain::policy::Action;
+use crate::domain::policy::{Action, ActionKind, RenewWhen, Upgrade};
 use crate::domain::product::Provider;
 use crate::domain::run::{Hold, Outcome};
+use crate::domain::upgrade::Resize;
 use crate::guard::{Decision, Price, Verdict};
 use crate::limiter::Permit;
 use crate::retry;
@@ -37,15 +38,11 @@ const SOON: SignedDuration = SignedDuration::from_secs(5);
 impl Lane {
     /// Takes one due run through permit, look, guard, intent and send.
     pub(super) async fn serve(&mut self, claim: Claim) -> Result<(), StoreError> {
-        let Some(purchase) = purchase(&claim) else {
-            let verdict = self.judge(&claim, Price::NotNeeded);
-            return self.give_up(claim, verdict).await;
-        };
+        let Some((mut claim, mut purchase)) = self.worth_a_permit(claim).await? else { return Ok(()) };
         let api = match Cloud::purchase_api(purchase.product, &purchase.goods) {
             Ok(api) => api,
             Err(not_built) => return self.refuse(claim, not_built.into()).await,
         };
-        let Some(mut claim) = self.worth_a_permit(claim).await? else { return Ok(()) };
         let permit = self.engine.permit(&self.account, api, &purchase.region).await;
         job_event!(info, "run.started", claim.job, { due_at = %claim.job.due_at, attempt = claim.job.attempts + 1, },
             "the run for {} is at the till", claim.job.instance);
@@ -59,6 +56,9 @@ impl Lane {
                     if let Err(error) = self.look(&mut claim).await {
                         return self.not_seen(claim, error).await;
                     }
+                    // A price asked before the look may be another purchase's.
+                    price = Price::NotAsked;
+                    purchase = self::purchase(&claim).unwrap_or(purchase);
                 }
                 Decision::Observe => return self.no_fresh_look(claim, verdict).await,
                 Decision::AskPrice => price = self.ask_price(&purchase).await?,
@@ -71,15 +71,26 @@ impl Lane {
     /// Ends what needs no permit to be ended: firings pile up behind a pause or an open order, and each of them
     /// would cost a slot that another instance needs. What is asked here only saves slots; the intent's own INSERT
     /// decides.
-    async fn worth_a_permit(&mut self, claim: Claim) -> Result<Option<Claim>, StoreError> {
-        let verdict = self.judge(&claim, Price::NotAsked);
-        if !matches!(verdict.decision, Decision::Order | Decision::Observe | Decision::AskPrice) {
-            self.give_up(claim, verdict).await?;
-            return Ok(None);
+    async fn worth_a_permit(&mut self, mut claim: Claim) -> Result<Option<(Claim, Purchase)>, StoreError> {
+        if purchase(&claim).is_none()
+            && let Err(error) = self.look(&mut claim).await
+        {
+            return self.not_seen(claim, error).await.map(|()| None);
         }
+        let verdict = self.judge(&claim, Price::NotAsked);
+        let goes_on = matches!(verdict.decision, Decision::Order | Decision::Observe | Decision::AskPrice);
+        let Some(purchase) = purchase(&claim).filter(|_| goes_on) else {
+            // Without a purchase only a look that is not fresh can want another.
+            return if goes_on {
+                self.no_fresh_look(claim, verdict).await
+            } else {
+                self.give_up(claim, verdict).await
+            }
+            .map(|()| None);
+        };
         match self.engine.store.open_order(&claim, cycle_of(&claim)).await? {
             Some(open) => self.withhold(claim, open, verdict).await.map(|()| None),
-            None => Ok(Some(claim)),
+            None => Ok(Some((claim, purchase))),
         }
     }
 
@@ -194,7 +205,7 @@ impl Lane {
                 job_event!(info, "order.intended", claim.job, {
                     order_row = committed.row().0, attempt = claim.job.attempts + 1,
                     price_cny = amount.map(|fen| fen.to_string()), expiry_before = claim.known.expires_at().map(|at| at.to_string()),
-                }, "ordering {} of {}", goods_words(&purchase), purchase.instance);
+                }, "ordering {} of {}", goods_words(&claim), purchase.instance);
                 self.dispatch(claim, committed, signed, permit, verdict);
                 Ok(())
             }
@@ -280,6 +291,14 @@ impl Lane {
                 Hold::OpenOrder,
                 None,
             ),
+            Withheld::CyclePaid { row } if claim.job.terms.action.kind() == ActionKind::Upgrade => wait(
+                now + self.second_delay(&claim.job),
+                format!(
+                    "order row {row} already changed this size, and the instance does not show it: looking again"
+                ),
+                Hold::Backoff,
+                Some("CyclePaid"),
+            ),
             Withheld::CyclePaid { row } => {
                 let reason = format!(
                     "order row {row} already paid for this term, and the instance is due all the same: \
@@ -355,10 +374,22 @@ fn wait(until: Timestamp, reason: String, hold: Hold, code: Option<&str>) -> Out
 
 /// None: the counter that the instance's row holds.
 fn cycle_of(claim: &Claim) -> Option<Cycle> {
-    claim.job.terms.action.is_every_fire().then_some(Cycle::Due(claim.job.due_at))
+    let due = claim.job.due_at;
+    match &claim.job.terms.action {
+        Action::Renew(renew) => (renew.when == RenewWhen::EveryFire).then_some(Cycle::Due(due)),
+        Action::Upgrade(wanted) => {
+            let resize = next_resize(claim, wanted)?;
+            Some(Cycle::Target { due, dimension: resize.dimension, target: resize.after })
+        }
+    }
 }
 
-/// What the policy's terms buy for the instance as it was last seen; None for what this version cannot order.
+fn next_resize(claim: &Claim, wanted: &Upgrade) -> Option<Resize> {
+    wanted.next_resize(claim.known.facts()?.spec?)
+}
+
+/// What the policy's terms buy for the instance as it was last seen; None when it needs a look to say that, or
+/// nothing is left to buy.
 fn purchase(claim: &Claim) -> Option<Purchase> {
     let job = &claim.job;
     let goods = match &job.terms.action {
@@ -368,7 +399,7 @@ fn purchase(claim: &Claim) -> Option<Purchase> {
             renew_data_disks: job.terms.renew_data_disks,
             client_token: client_token(claim),
         }),
-        Action::Upgrade(_) => return None,
+        Action::Upgrade(wanted) => Goods::Upgrade(next_resize(claim, wanted)?.target),
     };
     Some(Purchase { product: job.product, region: job.region.clone(), instance: job.instance.clone(), goods })
 }
@@ -395,10 +426,12 @@ fn token_of(purchase: &Purchase) -> Option<String> {
     }
 }
 
-fn goods_words(purchase: &Purchase) -> String {
-    match &purchase.goods {
-        Goods::Renewal(renew) if renew.months == 1 => "1 month".to_owned(),
-        Goods::Renewal(renew) => format!("{} months", renew.months),
-        Goods::Upgrade(_) => "an upgrade".to_owned(),
+fn goods_words(claim: &Claim) -> String {
+    match &claim.job.terms.action {
+        Action::Renew(renew) if renew.months == 1 => "1 month".to_owned(),
+        Action::Renew(renew) => format!("{} months", renew.months),
+        Action::Upgrade(wanted) => {
+            next_resize(claim, wanted).map_or_else(|| "an upgrade".to_owned(), |resize| resize.to_string())
+        }
     }
 }

@@ -71,7 +71,8 @@ macro_rules! intent_tests {
                      OR (z.kind <> 'person' AND EXISTS (SELECT 1 FROM orders t
                                          WHERE t.account = r.account AND t.state = 'intended')))) AS pause_id,
             (SELECT o.id FROM orders o WHERE o.instance_id = r.instance_id
-              AND o.state IN ('intended', 'placed', 'unknown')) AS open_id,
+              AND o.state IN ('intended', 'placed', 'unknown')
+              AND (o.stands_aside = 0 OR o.action = r.action)) AS open_id,
             (SELECT o.id FROM orders o WHERE o.instance_id = r.instance_id AND o.action = r.action
               AND o.cycle = coalesce(e.value ->> 'cycle', 'cycle:' || i.cycle) AND o.state <> 'refused') AS cycle_id,
             coalesce(e.value ->> 'orders_per_day', (SELECT max(?2, 2 * count(DISTINCT pi.instance_id))

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use super::{Look, NextForRun, OrderMove, OrderStep, json, ms};
+use super::{AfterConfirmed, Look, NextForRun, OrderMove, OrderStep, json, ms};
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
 use crate::domain::run::Hold;
@@ -24,6 +24,7 @@ pub(super) struct MoveRow {
     settled_at_ms: Option<i64>,
     next_look_at_ms: Option<i64>,
     asked: bool,
+    stands_aside: bool,
     run_state: Option<&'static str>,
     run_hold: Option<&'static str>,
     run_next_ms: Option<i64>,
@@ -57,14 +58,14 @@ impl From<OrderMove> for MoveRow {
                     .to_owned(),
                 ..row
             },
-            OrderStep::Confirmed { order_id, expiry_after, reason } => MoveRow {
+            OrderStep::Confirmed { order_id, expiry_after, reason, next } => MoveRow {
                 state: Some("confirmed"),
                 order_id: order_id.map(|id| id.0),
                 expiry_after_ms: expiry_after.map(ms),
                 settled_at_ms: Some(now_ms),
-                run_state: Some("succeeded"),
+                run_state: Some(if next == AfterConfirmed::RunSucceeds { "succeeded" } else { "queued" }),
                 run_reason: reason,
-                run_ended: true,
+                run_ended: next == AfterConfirmed::RunSucceeds,
                 ..row
             },
             OrderStep::Refused { failure, next } => refused(row, failure, next),
@@ -77,8 +78,8 @@ impl From<OrderMove> for MoveRow {
                 run_state: Some("unknown"),
                 ..row
             },
-            OrderStep::Watch { next_look_at, asked } => {
-                MoveRow { next_look_at_ms: Some(ms(next_look_at)), asked, ..row }
+            OrderStep::Watch { next_look_at, asked, stands_aside } => {
+                MoveRow { next_look_at_ms: Some(ms(next_look_at)), asked, stands_aside, ..row }
             }
         }
     }
@@ -126,6 +127,7 @@ impl Change for MoveRow {
                 settled_at_ms = e.value ->> 'settled_at_ms',
                 settled_by = iif(e.value ->> 'settled_at_ms' IS NULL, NULL, 'renewd'),
                 next_look_at_ms = e.value ->> 'next_look_at_ms',
+                stands_aside = max(stands_aside, e.value ->> 'stands_aside'),
                 person_asked_ms = coalesce(person_asked_ms, iif(e.value ->> 'asked', e.value ->> 'now_ms', NULL))
              FROM json_each(?1) e
              WHERE orders.id = e.value ->> 'row' AND settled_at_ms IS NULL
@@ -193,7 +195,7 @@ async fn move_runs(text: &str, moved: &str, conn: &mut SqliteConnection) -> sqlx
         "UPDATE runs SET state = e.value ->> 'run_state', epoch = NULL, hold = e.value ->> 'run_hold',
                 next_attempt_at_ms = e.value ->> 'run_next_ms', reason = e.value ->> 'run_reason',
                 attempts = attempts + (e.value ->> 'run_counts'),
-                error = iif(e.value ->> 'run_state' = 'succeeded' OR e.value ->> 'run_hold' = 'confirmation', NULL,
+                error = iif(e.value ->> 'state' = 'confirmed' OR e.value ->> 'run_hold' = 'confirmation', NULL,
                             coalesce(nullif(e.value -> 'error', 'null'), error)),
                 finished_at_ms = iif(e.value ->> 'run_ended', e.value ->> 'now_ms', NULL)
          FROM json_each(?1) e
@@ -209,7 +211,7 @@ async fn move_runs(text: &str, moved: &str, conn: &mut SqliteConnection) -> sqlx
         "UPDATE runs SET next_attempt_at_ms = e.value ->> 'now_ms'
          FROM json_each(?1) e JOIN orders o ON o.id = e.value ->> 'row'
          WHERE runs.state = 'waiting' AND runs.hold = 'open_order' AND runs.instance_id = o.instance_id
-           AND e.value ->> 'settled_at_ms' IS NOT NULL",
+           AND (e.value ->> 'settled_at_ms' IS NOT NULL OR e.value ->> 'stands_aside')",
     )
     .bind(text)
     .execute(conn)

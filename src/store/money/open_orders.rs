@@ -7,8 +7,8 @@ use sqlx::sqlite::SqliteRow;
 use super::{Store, StoreError, at, at_opt, ms};
 use crate::domain::failure::Failure;
 use crate::domain::observation::Known;
-use crate::domain::order::{OrderId, OrderRow, OrderState};
-use crate::domain::policy::Terms;
+use crate::domain::order::{Cycle, OrderId, OrderRow, OrderState};
+use crate::domain::policy::{ActionKind, Terms};
 use crate::domain::product::{AccountName, InstanceId, PolicyName, Product, Provider, Region};
 use crate::domain::run::{Epoch, RunId};
 use crate::store::observations::{known, known_columns, name, product};
@@ -25,6 +25,8 @@ pub struct OpenOrder {
     pub region: Region,
     pub instance: InstanceId,
     pub state: OrderState,
+    pub action: ActionKind,
+    pub cycle: Option<Cycle>,
     pub order_id: Option<OrderId>,
     pub months: Option<u32>,
     pub expiry_before: Option<Timestamp>,
@@ -54,7 +56,7 @@ impl Store {
         let rows = sqlx::query(concat!(
             "SELECT o.id, o.run_id, p.name, o.policy_revision, o.product, o.region, i.instance, o.state, o.order_id,
                     o.months, o.expiry_before_ms, o.intended_at_ms, o.error, o.person_asked_ms IS NOT NULL, p.terms,
-                    r.due_at_ms, o.amount_fen IS NOT NULL,
+                    r.due_at_ms, o.amount_fen IS NOT NULL, o.action, o.cycle,
                     (SELECT json_group_array(json_array(l.monotonic_ms, json(l.evidence)) ORDER BY l.id) FROM looks l
                       WHERE l.order_row = o.id AND l.epoch = ?3),
                     ",
@@ -86,7 +88,7 @@ impl Store {
 }
 
 fn open_order(row: &SqliteRow, account: &AccountName, provider: Provider) -> Result<OpenOrder, StoreError> {
-    let state: &str = row.get(7);
+    let (state, action): (&str, &str) = (row.get(7), row.get(17));
     let decode = |error: serde_json::Error| StoreError::Decode(error.to_string());
     let failure: Option<&str> = row.get(12);
     Ok(OpenOrder {
@@ -108,7 +110,9 @@ fn open_order(row: &SqliteRow, account: &AccountName, provider: Provider) -> Res
         terms: terms(row.get(14))?,
         due_at: at(row.get(15))?,
         amount_is_known: row.get(16),
-        looks: serde_json::from_str(row.get(17)).map_err(decode)?,
-        known: known(row, 18)?,
+        action: ActionKind::parse(action).ok_or_else(|| StoreError::Decode(format!("action {action}")))?,
+        cycle: Cycle::parse(row.get(18)),
+        looks: serde_json::from_str(row.get(19)).map_err(decode)?,
+        known: known(row, 20)?,
     })
 }

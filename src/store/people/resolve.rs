@@ -1,11 +1,13 @@
 //! A person settles an order.
 
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::{ResolveRefused, json, write_act};
 use crate::domain::failure::{Class, Failure};
-use crate::domain::order::{OrderId, OrderRow, RESOLVED_NOT_PAID};
+use crate::domain::order::{Cycle, OrderId, OrderRow, RESOLVED_NOT_PAID};
+use crate::domain::upgrade::Dimension;
 use crate::store::writer::Change;
 
 pub(super) struct Resolve {
@@ -37,7 +39,8 @@ impl Change for Resolve {
 
 async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result<Result<(), ResolveRefused>> {
     let found = sqlx::query(
-        "SELECT o.state, o.run_id, o.expiry_before_ms, i.expires_at_ms, i.instance
+        "SELECT o.state, o.run_id, o.expiry_before_ms, i.expires_at_ms, i.instance, o.cycle, i.mem_size_mb, i.shards,
+                i.replicas
          FROM orders o JOIN instances i ON i.id = o.instance_id WHERE o.id = ?1",
     )
     .bind(resolve.row.0)
@@ -50,13 +53,16 @@ async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result
     }
     let (before, seen): (Option<i64>, Option<i64>) = (found.get(2), found.get(3));
     let run: i64 = found.get(1);
+    let reached = reached_size(&found);
+    let is_renewal = !matches!(Cycle::parse(found.get(5)), Some(Cycle::Target { .. }));
     match &resolve.verdict {
         Verdict::Paid(order_id) => {
-            let after = seen.filter(|seen| before.is_none_or(|before| *seen > before));
+            let after = seen.filter(|seen| is_renewal && before.is_none_or(|before| *seen > before));
             settle_paid(resolve, order_id.as_ref(), after, run, conn).await?;
         }
         Verdict::NotPaid { force } => {
             if let (Some(before), Some(seen), false) = (before, seen, *force)
+                && is_renewal
                 && seen >= before + EXPIRY_MOVED_MS
             {
                 let moved = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -66,6 +72,10 @@ async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result
                     before: moved(before),
                     now: moved(seen),
                 }));
+            }
+            if let (Some(size), false) = (reached, *force) {
+                let instance = found.get(4);
+                return Ok(Err(ResolveRefused::SizeReached { row: resolve.row, instance, size }));
             }
             settle_not_paid(resolve, run, conn).await?;
         }
@@ -79,6 +89,14 @@ async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result
     let subject = resolve.row.to_string();
     write_act("order.resolved", &subject, Some(&said), &resolve.person, resolve.now_ms, conn).await?;
     Ok(Ok(()))
+}
+
+/// The size that an upgrade's order was for, in words, when the instance shows it.
+fn reached_size(row: &SqliteRow) -> Option<String> {
+    let Some(Cycle::Target { dimension, target, .. }) = Cycle::parse(row.get(5)) else { return None };
+    let column = Dimension::ALL.into_iter().position(|other| other == dimension)?;
+    let size: Option<u32> = row.get(6 + column);
+    (size == Some(target)).then(|| format!("{dimension} = {target}"))
 }
 
 async fn settle_paid(
