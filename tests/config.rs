@@ -16,6 +16,7 @@ use renewd::config::{
 use renewd::domain::money::Fen;
 use renewd::domain::policy::{Action, OnAutoRenew, OnUnknown, Renew, RenewWhen};
 use renewd::domain::secret::SecretRef;
+use renewd::schedule::Schedule;
 
 const LITERAL: &str = "AKIDz8krbsJ5yKBZQpn74WFkmLPx3";
 
@@ -478,6 +479,24 @@ fn a_price_is_read_as_it_is_written() {
         let refusal = price(text).unwrap_err();
         assert_eq!(refusal.diagnostics()[0].message, message);
         assert_eq!(spot(&refusal.diagnostics()[0]), (8, 17));
+    }
+}
+
+#[test]
+fn each_nickname_of_crontab_fires_as_its_five_fields_do() {
+    for (nickname, fields) in [
+        ("@yearly", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+        ("@monthly", "0 0 1 * *"),
+        ("@weekly", "0 0 * * 0"),
+        ("@daily", "0 0 * * *"),
+        ("@midnight", "0 0 * * *"),
+        ("@Midnight", "0 0 * * *"),
+        ("@hourly", "0 * * * *"),
+    ] {
+        let (_, set) = load_policy(&policy_with("0 3 * * *", nickname)).unwrap().value;
+        let next = |expression: &str| Schedule::parse(expression, "UTC").unwrap().next_after(now());
+        assert_eq!(next(&set.policies[0].schedule.expression), next(fields), "{nickname}");
     }
 }
 
