@@ -744,6 +744,21 @@ fn neither_account_nor_product_nor_region_spelling_hides_that_an_instance_is_the
 }
 
 #[test]
+fn an_instance_in_two_regions_is_reported_with_both_places_whichever_account_pays() {
+    let settings = format!("{ACCOUNT}{}", ACCOUNT.replace("shop", "other"));
+    let elsewhere = POLICY.replace("policy.cache", "policy.b").replace("ap-guangzhou", "ap-shanghai");
+    for account in ["shop", "other"] {
+        let second = elsewhere.replace("\"shop\"", &format!("{account:?}"));
+        let refusal = Folder::new(&settings, &[("a.toml", POLICY), ("b.toml", &second)]).load().unwrap_err();
+        let [found] = refusal.diagnostics() else { panic!("{refusal}") };
+        assert_eq!(found.message, "two policies renew `crs-1`, in ap-guangzhou and in ap-shanghai");
+        assert!(found.help.as_ref().unwrap().starts_with("an id exists in one region only"), "{refusal}");
+        let shown = found.render(false);
+        assert!(shown.contains("b.toml:5:14\n") && shown.contains("a.toml:5:14\n"), "{shown}");
+    }
+}
+
+#[test]
 fn a_clash_is_found_also_in_a_policy_that_has_another_mistake() {
     let second = POLICY.replace("policy.cache", "policy.b").replace("months = 12", "months = 13");
     let messages: Vec<_> =
