@@ -810,6 +810,11 @@ fn doubtful_policies_are_warned_of_and_accepted() {
         assert!(warning.render(false).starts_with("warning: "), "{warning}");
         assert_eq!(loaded.value.1.policies.len(), 1);
     }
+    for (product, id) in [("cvm", "ins-1"), ("cvm-v2", "ins-1")] {
+        let text = policy_with("ap-guangzhou", "ap-guangzou").replace("redis", product).replace("crs-1", id);
+        let warnings = load_policy(&text).unwrap().warnings;
+        assert_eq!(warnings[0].help.as_deref(), Some("did you mean `ap-guangzhou`?"), "{product}");
+    }
     let monthly =
         policy_with("0 3 * * *", "0 3 1 * *").replace("months = 12", "months = 1, every_fire = true");
     assert_eq!(load_policy(&monthly).unwrap().warnings, []);
