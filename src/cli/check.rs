@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::{EXIT_REFUSED, Outcome, output};
-use crate::config::{self, Environment, PolicySet};
+use crate::config::{self, Environment};
 use crate::domain::policy::Policy;
 use crate::schedule::Schedule;
 
@@ -48,12 +48,12 @@ pub(super) fn check(path: &Path, args: &CheckArgs) -> Outcome {
     for warning in &loaded.warnings {
         eprintln!("{}", warning.render(output::colour_on_stderr()));
     }
-    let (_, set) = &loaded.value;
+    let (config, set) = &loaded.value;
     let checked: Vec<Checked<'_>> = set.policies.iter().map(|policy| checked(policy, now)).collect();
     if args.json {
         return output::print_json(&checked);
     }
-    print_words(&checked, set, loaded.warnings.len())
+    print_words(&checked, &config.policies, loaded.warnings.len())
 }
 
 fn checked(policy: &Policy, now: Timestamp) -> Checked<'_> {
@@ -81,7 +81,7 @@ fn checked(policy: &Policy, now: Timestamp) -> Checked<'_> {
     }
 }
 
-fn print_words(checked: &[Checked<'_>], set: &PolicySet, warnings: usize) -> Outcome {
+fn print_words(checked: &[Checked<'_>], folder: &Path, warnings: usize) -> Outcome {
     let mut text = String::new();
     for policy in checked {
         let Checked { policy: name, action, instances, product, region, account, schedule, timezone, .. } =
@@ -96,21 +96,13 @@ fn print_words(checked: &[Checked<'_>], set: &PolicySet, warnings: usize) -> Out
             text += &format!("    {firing}\n");
         }
     }
-    let policies = set.policies.len();
-    let plural = |count| if count == 1 { "" } else { "s" };
+    let policies = checked.len();
+    let ies = if policies == 1 { "y" } else { "ies" };
     let doubts = match warnings {
         0 => String::new(),
-        count => format!(", {count} warning{}", plural(count)),
+        1 => ", 1 warning".to_owned(),
+        count => format!(", {count} warnings"),
     };
-    text += &format!(
-        "fine: {policies} polic{} in {}{doubts}",
-        if policies == 1 { "y" } else { "ies" },
-        set.sources.values().next().map_or_else(String::new, |source| source
-            .file
-            .parent()
-            .unwrap_or(Path::new("."))
-            .display()
-            .to_string())
-    );
+    text += &format!("fine: {policies} polic{ies} in {}{doubts}", folder.display());
     output::print(&text)
 }

@@ -1,0 +1,67 @@
+//! `renewd check` as an operator meets it: the real binary on files in a folder.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const REFUSED: i32 = 78;
+
+const ACCOUNT: &str = "[account.shop]\nprovider = \"tencentcloud\"\n\
+                       secret_id = \"credential:id\"\nsecret_key = \"credential:key\"\n";
+
+const POLICY: &str = "[policy.cache]\naccount = \"shop\"\nproduct = \"redis\"\nregion = \"ap-guangzhou\"\n\
+                      instances = [\"crs-1\"]\nschedule = \"0 3 * * *\"\ntimezone = \"Asia/Shanghai\"\n\
+                      renew = { months = 12 }\n";
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new(settings: &str, policies: &str) -> Folder {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        fs::write(folder.path("renewd.toml"), settings).unwrap();
+        fs::create_dir(folder.path("policies.d")).unwrap();
+        fs::write(folder.path("policies.d/a.toml"), policies).unwrap();
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_renewd"));
+        command.env_clear().arg("--config").arg(self.path("renewd.toml")).arg("check").args(arguments);
+        command
+    }
+
+    fn check(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn the_closing_line_names_the_folder_also_when_it_holds_no_policy() {
+    let folder = Folder::new(ACCOUNT, "# nothing yet\n");
+    let output = folder.check(&[]);
+    let place = folder.path("policies.d");
+    assert_eq!(stdout(&output), format!("fine: 0 policies in {}, 1 warning\n", place.display()));
+    fs::write(folder.path("policies.d/a.toml"), POLICY).unwrap();
+    let output = folder.check(&[]);
+    assert!(stdout(&output).ends_with(&format!("fine: 1 policy in {}\n", place.display())));
+    fs::remove_file(folder.path("policies.d/a.toml")).unwrap();
+    let output = folder.check(&[]);
+    assert_eq!(output.status.code(), Some(REFUSED));
+    assert!(stderr(&output).contains("there is no policy file (*.toml) in "), "{}", stderr(&output));
+}
