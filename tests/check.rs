@@ -1,7 +1,8 @@
-//! `renewd check` as an operator meets it: the real binary on files in a folder.
+//! The commands that need no database, as an operator meets them: the real binary on files in a folder.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -32,14 +33,14 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    fn renewd(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_renewd"));
-        command.env_clear().arg("--config").arg(self.path("renewd.toml")).arg("check").args(arguments);
+        command.env_clear().arg("--config").arg(self.path("renewd.toml")).args(arguments);
         command
     }
 
     fn check(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        self.renewd(&[&["check"], arguments].concat()).output().unwrap()
     }
 }
 
@@ -64,4 +65,19 @@ fn the_closing_line_names_the_folder_also_when_it_holds_no_policy() {
     let output = folder.check(&[]);
     assert_eq!(output.status.code(), Some(REFUSED));
     assert!(stderr(&output).contains("there is no policy file (*.toml) in "), "{}", stderr(&output));
+}
+
+#[test]
+fn an_empty_variable_names_no_configuration_and_the_option_goes_before_the_variable() {
+    let folder = Folder::new(ACCOUNT, POLICY);
+    let renewd = |variable: &OsStr, arguments: &[&OsStr]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_renewd"));
+        command.env_clear().env("RENEWD_CONFIG", variable).arg("check").args(arguments).output().unwrap()
+    };
+    let (here, settings) = (folder.0.path().as_os_str(), folder.path("renewd.toml"));
+    let empty = OsStr::new("");
+    let default_path = [OsStr::new("--config"), OsStr::new("/etc/renewd/renewd.toml")];
+    assert_eq!(renewd(empty, &[]), renewd(empty, &default_path));
+    assert!(renewd(settings.as_os_str(), &[]).status.success());
+    assert!(renewd(here, &[OsStr::new("--config"), settings.as_os_str()]).status.success());
 }
