@@ -68,6 +68,20 @@ fn the_closing_line_names_the_folder_also_when_it_holds_no_policy() {
 }
 
 #[test]
+fn a_state_that_does_not_exist_is_wrong_usage_and_the_answer_names_those_that_do() {
+    let folder = Folder::new(ACCOUNT, POLICY);
+    for (list, known) in
+        [("orders", "confirmed"), ("runs", "succeeded"), ("policies", "retired"), ("instances", "isolated")]
+    {
+        let bogus = folder.renewd(&[list, "--state", "bogus"]).output().unwrap();
+        assert_eq!(bogus.status.code(), Some(2), "{}", stderr(&bogus));
+        assert!(stderr(&bogus).contains(known), "{}", stderr(&bogus));
+        let real = folder.renewd(&[list, "--state", known]).output().unwrap();
+        assert!(stderr(&real).contains("no database"), "it came as far as that: {}", stderr(&real));
+    }
+}
+
+#[test]
 fn an_empty_variable_names_no_configuration_and_the_option_goes_before_the_variable() {
     let folder = Folder::new(ACCOUNT, POLICY);
     let renewd = |variable: &OsStr, arguments: &[&OsStr]| {

@@ -22,6 +22,8 @@ use jiff::Timestamp;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Environment};
+use crate::domain::order::OrderState;
+use crate::domain::run::RunState;
 use crate::store::{Filter, Store};
 use time_argument::parse_time;
 
@@ -53,12 +55,16 @@ enum Command {
     /// What runs, what is queued, what is paused, what is at risk.
     Status(JsonArgs),
     /// The policies in force.
+    #[command(mut_arg("state", |state| state.value_parser(lists::POLICY_STATES)))]
     Policies(ListArgs),
     /// The instances of the policies, soonest expiry first.
+    #[command(mut_arg("state", |state| state.value_parser(lists::INSTANCE_STATES)))]
     Instances(ListArgs),
     /// Runs, newest first.
+    #[command(mut_arg("state", |state| state.value_parser(RunState::ALL.map(RunState::as_str))))]
     Runs(ListArgs),
     /// Orders, newest first.
+    #[command(mut_arg("state", |state| state.value_parser(OrderState::ALL.map(OrderState::as_str))))]
     Orders(ListArgs),
     /// Why the latest run of an instance did what it did, in words.
     Why(why::WhyArgs),
