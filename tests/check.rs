@@ -7,6 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const REFUSED: i32 = 78;
@@ -94,4 +96,60 @@ fn an_empty_variable_names_no_configuration_and_the_option_goes_before_the_varia
     assert_eq!(renewd(empty, &[]), renewd(empty, &default_path));
     assert!(renewd(settings.as_os_str(), &[]).status.success());
     assert!(renewd(here, &[OsStr::new("--config"), settings.as_os_str()]).status.success());
+}
+
+#[test]
+fn firings_are_printed_in_the_zone_of_the_policy_and_as_utc_in_json() {
+    let folder = Folder::new(ACCOUNT, POLICY);
+    assert!(stdout(&folder.check(&[])).contains(" 03:00:00 +08:00\n"));
+    let checked: Value = serde_json::from_str(&stdout(&folder.check(&["--json"]))).unwrap();
+    let firings = checked[0]["next_firings"].as_array().unwrap();
+    assert_eq!(firings.len(), 5);
+    for firing in firings {
+        let text = firing.as_str().unwrap();
+        assert!(text.ends_with("T19:00:00Z") && text.parse::<Timestamp>().is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn a_refused_set_is_told_in_json_too_with_each_place_and_what_would_be_right() {
+    let second = POLICY.replace("policy.cache", "policy.other").replace("\"redis\"", "\"redsi\"");
+    let third = POLICY.replace("policy.cache", "policy.third").replace("ap-guangzhou", "ap-shanghai");
+    let folder = Folder::new(
+        &ACCOUNT.replace("\"credential:key\"", "\"hunter2\""),
+        &[POLICY, &second, &third].concat(),
+    );
+    let output = folder.check(&["--json"]);
+    assert_eq!(output.status.code(), Some(REFUSED));
+    let said = stdout(&output);
+    assert!(!said.contains("hunter2"), "{said}");
+    let refused: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(refused["mistakes"], 3, "{said}");
+    let policies = folder.path("policies.d/a.toml");
+    let [literal, product, clash] = refused["diagnostics"].as_array().unwrap().as_slice() else {
+        panic!("{said}")
+    };
+    assert_eq!((&literal["line"], &literal["column"]), (&4.into(), &14.into()));
+    assert_eq!(literal["text"], "*********");
+    assert_eq!(
+        *product,
+        json!({
+            "severity": "error",
+            "file": policies.to_str(),
+            "line": 11,
+            "column": 11,
+            "text": "\"redsi\"",
+            "message": "there is no product `redsi`",
+            "help": "did you mean `redis`?",
+            "related": null,
+        })
+    );
+    assert_eq!((&clash["line"], &clash["text"]), (&21.into(), &"\"crs-1\"".into()));
+    assert_eq!((&clash["related"]["line"], &clash["related"]["column"]), (&5.into(), &14.into()));
+
+    fs::remove_file(folder.path("renewd.toml")).unwrap();
+    let output = folder.check(&["--json"]);
+    assert_eq!(output.status.code(), Some(REFUSED));
+    let refused: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(refused["diagnostics"][0]["line"], Value::Null, "a file as a whole has no line");
 }

@@ -1,5 +1,6 @@
 //! `renewd check`.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::{EXIT_REFUSED, Outcome, output};
-use crate::config::{self, Environment};
+use crate::config::{self, Environment, Place, Refusal, Severity};
 use crate::domain::policy::Policy;
 use crate::schedule::Schedule;
 
@@ -33,7 +34,41 @@ struct Checked<'a> {
     schedule: &'a str,
     timezone: &'a str,
     enabled: bool,
-    next_firings: Vec<String>,
+    next_firings: Vec<Timestamp>,
+}
+
+/// What `--json` prints of a refused set.
+#[derive(Serialize)]
+struct Refused<'a> {
+    mistakes: usize,
+    diagnostics: Vec<Finding<'a>>,
+}
+
+#[derive(Serialize)]
+struct Finding<'a> {
+    severity: &'static str,
+    #[serde(flatten)]
+    place: Spotted<'a>,
+    message: &'a str,
+    help: Option<&'a str>,
+    /// The other place of a clash.
+    related: Option<Related<'a>>,
+}
+
+#[derive(Serialize)]
+struct Related<'a> {
+    #[serde(flatten)]
+    place: Spotted<'a>,
+    label: &'a str,
+}
+
+#[derive(Serialize)]
+struct Spotted<'a> {
+    file: Cow<'a, str>,
+    line: Option<usize>,
+    column: Option<usize>,
+    /// The offending text; what may be a secret is masked in it.
+    text: Option<&'a str>,
 }
 
 pub(super) fn check(path: &Path, args: &CheckArgs) -> Outcome {
@@ -42,6 +77,9 @@ pub(super) fn check(path: &Path, args: &CheckArgs) -> Outcome {
         Ok(loaded) => loaded,
         Err(refusal) => {
             eprintln!("{}", refusal.render(output::colour_on_stderr()));
+            if args.json {
+                output::print_json(&Refused::of(&refusal))?;
+            }
             return Ok(ExitCode::from(EXIT_REFUSED));
         }
     };
@@ -56,15 +94,45 @@ pub(super) fn check(path: &Path, args: &CheckArgs) -> Outcome {
     print_words(&checked, &config.policies, loaded.warnings.len())
 }
 
+impl<'a> Refused<'a> {
+    fn of(refusal: &'a Refusal) -> Refused<'a> {
+        let findings = refusal.diagnostics().iter().map(|found| Finding {
+            severity: match found.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            },
+            place: Spotted::of(&found.place),
+            message: &found.message,
+            help: found.help.as_deref(),
+            related: found
+                .related
+                .as_ref()
+                .map(|(place, label)| Related { place: Spotted::of(place), label }),
+        });
+        Refused { mistakes: refusal.mistakes().count(), diagnostics: findings.collect() }
+    }
+}
+
+impl<'a> Spotted<'a> {
+    fn of(place: &'a Place) -> Spotted<'a> {
+        let spot = place.spot.as_ref();
+        Spotted {
+            file: place.file.to_string_lossy(),
+            line: spot.map(|spot| spot.line),
+            column: spot.map(|spot| spot.column),
+            text: spot.and_then(|spot| spot.text.get(spot.mark.clone())),
+        }
+    }
+}
+
 fn checked(policy: &Policy, now: Timestamp) -> Checked<'_> {
-    let zone = TimeZone::get(&policy.schedule.zone).unwrap_or(TimeZone::UTC);
     let schedule = Schedule::parse(&policy.schedule.expression, &policy.schedule.zone).ok();
     let mut next_firings = Vec::with_capacity(FIRINGS);
     let mut after = now;
     while let Some(next) = schedule.as_ref().and_then(|schedule| schedule.next_after(after))
         && next_firings.len() < FIRINGS
     {
-        next_firings.push(next.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string());
+        next_firings.push(next);
         after = next;
     }
     Checked {
@@ -92,8 +160,10 @@ fn print_words(checked: &[Checked<'_>], folder: &Path, warnings: usize) -> Outco
             "{name}: {action} {instances} {product} instance{plural} in {region}, account {account}{off}\n"
         );
         text += &format!("  {schedule}  in {timezone}\n");
+        let zone = TimeZone::get(timezone).unwrap_or(TimeZone::UTC);
         for firing in &policy.next_firings {
-            text += &format!("    {firing}\n");
+            let local = firing.to_zoned(zone.clone());
+            text += &format!("    {}\n", local.strftime("%a %Y-%m-%d %H:%M:%S %:z"));
         }
     }
     let policies = checked.len();
