@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -152,4 +153,54 @@ fn a_refused_set_is_told_in_json_too_with_each_place_and_what_would_be_right() {
     assert_eq!(output.status.code(), Some(REFUSED));
     let refused: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(refused["diagnostics"][0]["line"], Value::Null, "a file as a whole has no line");
+}
+
+#[test]
+fn a_secret_file_that_the_service_could_not_use_is_a_mistake_at_its_reference() {
+    let settings = ACCOUNT.replace("credential:id", "file:id").replace("credential:key", "file:key");
+    let folder = Folder::new(&settings, POLICY);
+    let write = |name: &str, text: &str, mode: u32| {
+        fs::write(folder.path(name), text).unwrap();
+        fs::set_permissions(folder.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    write("id", "AKIDhunter2", 0o600);
+    for (text, mode, reason) in [
+        (None, 0, "cannot be read: No such file"),
+        (Some("hunter2"), 0o644, "is open to other users (mode 0644)"),
+        (Some("hunter2"), 0o640, "is open to other users (mode 0640)"),
+        (Some(" \n"), 0o600, "is empty"),
+        (Some("hunter2\nhunter2"), 0o600, "it has several lines"),
+    ] {
+        if let Some(text) = text {
+            write("key", text, mode);
+        }
+        let output = folder.check(&[]);
+        assert_eq!(output.status.code(), Some(REFUSED), "{reason}");
+        let said = stderr(&output);
+        assert!(said.contains("renewd.toml:4:14\n") && said.contains(reason), "{said}");
+        assert!(said.ends_with("\n1 mistake\n") && !said.contains("hunter2"), "{said}");
+    }
+    write("key", "hunter2", 0o600);
+    let output = folder.check(&[]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+}
+
+#[test]
+fn a_variable_that_only_the_service_may_have_is_a_warning_and_a_credential_is_not_asked_for() {
+    let settings = ACCOUNT.replace("credential:key", "env:SHOP_KEY");
+    let folder = Folder::new(&settings, POLICY);
+    let output = folder.check(&[]);
+    assert!(output.status.success());
+    let said = stderr(&output);
+    assert!(said.starts_with("warning: `env:SHOP_KEY`: ") && said.contains("renewd.toml:4:14\n"), "{said}");
+    assert!(stdout(&output).ends_with(", 1 warning\n"));
+    let output = folder.renewd(&["check"]).env("SHOP_KEY", "hunter2").output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+}
+
+#[test]
+fn commands_that_need_no_secret_do_not_ask_for_one() {
+    let folder = Folder::new(&ACCOUNT.replace("credential:key", "file:nowhere"), POLICY);
+    let output = folder.renewd(&["orders"]).output().unwrap();
+    assert!(stderr(&output).contains("no database"), "it came as far as that: {}", stderr(&output));
 }

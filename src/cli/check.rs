@@ -73,7 +73,7 @@ struct Spotted<'a> {
 
 pub(super) fn check(path: &Path, args: &CheckArgs) -> Outcome {
     let now = super::now();
-    let loaded = match config::load_all(path, &Environment::of_process(), now) {
+    let loaded = match config::check_all(path, &Environment::of_process(), now) {
         Ok(loaded) => loaded,
         Err(refusal) => {
             eprintln!("{}", refusal.render(output::colour_on_stderr()));
