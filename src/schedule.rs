@@ -46,6 +46,8 @@ pub enum ScheduleError {
 
 const EXPRESSION_HELP: &str = "write five fields (minute hour day-of-month month weekday), six with seconds \
     first, or one of @hourly, @daily, @weekly, @monthly, @yearly";
+const MIDNIGHT: &str = "@midnight";
+const NICKNAMES: [&str; 7] = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", MIDNIGHT, "@hourly"];
 
 /// From the second on, the names that messages use for the fields.
 const FIELD_NAMES: [&str; 6] = ["second", "minute", "hour", "day-of-month", "month", "weekday"];
@@ -208,7 +210,9 @@ fn parse_expression(expression: &str) -> Result<Cron, ScheduleError> {
     };
     let fields = fields_of(expression).map_err(|(reason, help)| bad(reason, help))?;
     fields.iter().try_for_each(|field| field.check()).map_err(|reason| bad(reason, EXPRESSION_HELP))?;
-    let cron = parser().parse(expression);
+    // crontab's other name for it, which croner lacks.
+    let is_midnight = expression.trim().eq_ignore_ascii_case(MIDNIGHT);
+    let cron = parser().parse(if is_midnight { "@daily" } else { expression });
     cron.map_err(|error| bad(croner_words(&error), EXPRESSION_HELP))
 }
 
@@ -226,7 +230,12 @@ fn fields_of(expression: &str) -> Result<Vec<Field<'_>>, (String, &'static str)>
             let help = "a firing belongs to the calendar, not to a start: write @daily or `0 3 * * *`";
             return Err(("@reboot names no time".to_owned(), help));
         }
-        [nickname] if nickname.starts_with('@') => return Ok(Vec::new()),
+        [nickname] if NICKNAMES.iter().any(|known| known.eq_ignore_ascii_case(nickname)) => {
+            return Ok(Vec::new());
+        }
+        [nickname] if nickname.starts_with('@') => {
+            return Err(("there is no such name for a schedule".to_owned(), EXPRESSION_HELP));
+        }
         [_, _, _, _, _] => 1,
         [_, _, _, _, _, _] => 0,
         [_, _, _, _, _, _, _] => {
@@ -422,6 +431,7 @@ mod tests {
             ("0 3 * *", "it has 4 fields"),
             ("0 0 3 * * * 2027", "it has 7 fields, and a year cannot be given"),
             ("@reboot", "@reboot names no time"),
+            ("@fortnightly", "there is no such name for a schedule"),
         ] {
             let error = refusal(expression);
             assert_eq!(error.to_string(), format!("`{expression}` is not a cron expression: {reason}"));

@@ -16,6 +16,7 @@ use renewd::config::{
 use renewd::domain::money::Fen;
 use renewd::domain::policy::{Action, OnAutoRenew, OnUnknown, Renew, RenewWhen, Upgrade};
 use renewd::domain::secret::SecretRef;
+use renewd::schedule::Schedule;
 
 const LITERAL: &str = "AKIDz8krbsJ5yKBZQpn74WFkmLPx3";
 
@@ -502,6 +503,24 @@ fn a_price_is_read_as_it_is_written() {
 }
 
 #[test]
+fn each_nickname_of_crontab_fires_as_its_five_fields_do() {
+    for (nickname, fields) in [
+        ("@yearly", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+        ("@monthly", "0 0 1 * *"),
+        ("@weekly", "0 0 * * 0"),
+        ("@daily", "0 0 * * *"),
+        ("@midnight", "0 0 * * *"),
+        ("@Midnight", "0 0 * * *"),
+        ("@hourly", "0 * * * *"),
+    ] {
+        let (_, set) = load_policy(&policy_with("0 3 * * *", nickname)).unwrap().value;
+        let next = |expression: &str| Schedule::parse(expression, "UTC").unwrap().next_after(now());
+        assert_eq!(next(&set.policies[0].schedule.expression), next(fields), "{nickname}");
+    }
+}
+
+#[test]
 fn a_wrong_expression_and_a_wrong_zone_are_both_reported() {
     let found = mistakes_of_policy(&policy_with("\"0 3 * * *\"", "\"0 3\"\ntimezone = \"Mars\""));
     assert_eq!(found.iter().map(spot).collect::<Vec<_>>(), [(6, 12), (7, 12)]);
@@ -745,6 +764,21 @@ fn neither_account_nor_product_nor_region_spelling_hides_that_an_instance_is_the
 }
 
 #[test]
+fn an_instance_in_two_regions_is_reported_with_both_places_whichever_account_pays() {
+    let settings = format!("{ACCOUNT}{}", ACCOUNT.replace("shop", "other"));
+    let elsewhere = POLICY.replace("policy.cache", "policy.b").replace("ap-guangzhou", "ap-shanghai");
+    for account in ["shop", "other"] {
+        let second = elsewhere.replace("\"shop\"", &format!("{account:?}"));
+        let refusal = Folder::new(&settings, &[("a.toml", POLICY), ("b.toml", &second)]).load().unwrap_err();
+        let [found] = refusal.diagnostics() else { panic!("{refusal}") };
+        assert_eq!(found.message, "two policies renew `crs-1`, in ap-guangzhou and in ap-shanghai");
+        assert!(found.help.as_ref().unwrap().starts_with("an id exists in one region only"), "{refusal}");
+        let shown = found.render(false);
+        assert!(shown.contains("b.toml:5:14\n") && shown.contains("a.toml:5:14\n"), "{shown}");
+    }
+}
+
+#[test]
 fn a_clash_is_found_also_in_a_policy_that_has_another_mistake() {
     let second = POLICY.replace("policy.cache", "policy.b").replace("months = 12", "months = 13");
     let messages: Vec<_> =
@@ -795,6 +829,11 @@ fn doubtful_policies_are_warned_of_and_accepted() {
         assert_eq!((warning.message.as_str(), spot(warning)), (message, place));
         assert!(warning.render(false).starts_with("warning: "), "{warning}");
         assert_eq!(loaded.value.1.policies.len(), 1);
+    }
+    for (product, id) in [("cvm", "ins-1"), ("cvm-v2", "ins-1")] {
+        let text = policy_with("ap-guangzhou", "ap-guangzou").replace("redis", product).replace("crs-1", id);
+        let warnings = load_policy(&text).unwrap().warnings;
+        assert_eq!(warnings[0].help.as_deref(), Some("did you mean `ap-guangzhou`?"), "{product}");
     }
     let monthly =
         policy_with("0 3 * * *", "0 3 1 * *").replace("months = 12", "months = 1, every_fire = true");

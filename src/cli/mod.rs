@@ -22,8 +22,13 @@ use jiff::Timestamp;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Environment};
+use crate::domain::order::OrderState;
+use crate::domain::run::RunState;
 use crate::store::{Filter, Store};
 use time_argument::parse_time;
+
+const DEFAULT_CONFIG: &str = "/etc/renewd/renewd.toml";
+const CONFIG_VARIABLE: &str = "RENEWD_CONFIG";
 
 const EXIT_FAILED: u8 = 1;
 /// `EX_CONFIG` of sysexits.h: the unit does not restart on it.
@@ -33,15 +38,10 @@ const EXIT_REFUSED: u8 = 78;
 #[derive(Debug, Parser)]
 #[command(name = "renewd", version, propagate_version = true, disable_help_subcommand = true)]
 struct Cli {
-    /// The main configuration file.
-    #[arg(
-        long,
-        global = true,
-        env = "RENEWD_CONFIG",
-        default_value = "/etc/renewd/renewd.toml",
-        value_name = "FILE"
-    )]
-    config: PathBuf,
+    /// The main configuration file [env: RENEWD_CONFIG] [default: /etc/renewd/renewd.toml].
+    // Not clap's own env and default: it takes a variable that is set and empty for a missing value.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -55,12 +55,16 @@ enum Command {
     /// What runs, what is queued, what is paused, what is at risk.
     Status(JsonArgs),
     /// The policies in force.
+    #[command(mut_arg("state", |state| state.value_parser(lists::POLICY_STATES)))]
     Policies(ListArgs),
     /// The instances of the policies, soonest expiry first.
+    #[command(mut_arg("state", |state| state.value_parser(lists::INSTANCE_STATES)))]
     Instances(ListArgs),
     /// Runs, newest first.
+    #[command(mut_arg("state", |state| state.value_parser(RunState::ALL.map(RunState::as_str))))]
     Runs(ListArgs),
     /// Orders, newest first.
+    #[command(mut_arg("state", |state| state.value_parser(OrderState::ALL.map(OrderState::as_str))))]
     Orders(ListArgs),
     /// Why the latest run of an instance did what it did, in words.
     Why(why::WhyArgs),
@@ -137,7 +141,8 @@ pub fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Outcome {
-    let config = cli.config.as_path();
+    let config = config_file(cli.config);
+    let config = config.as_path();
     match &cli.command {
         Command::Run => run::run(config).await,
         Command::Check(args) => check::check(config, args),
@@ -153,6 +158,11 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Sandbox(args) => sandbox::sandbox(args).await,
         Command::Demo => demo::demo().await,
     }
+}
+
+fn config_file(named: Option<PathBuf>) -> PathBuf {
+    let of_environment = || std::env::var_os(CONFIG_VARIABLE).filter(|value| !value.is_empty());
+    named.or_else(|| of_environment().map(PathBuf::from)).unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG))
 }
 
 /// For commands that need the time once.

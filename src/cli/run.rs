@@ -39,9 +39,16 @@ pub(super) async fn run(config: &Path) -> Outcome {
     }
     match daemon::run(config, &environment, Arc::new(SystemClock::new())).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.is_configuration() => {
+            tracing::error!(
+                event = "config.refused",
+                "renewd does not run: the policies on disk are refused and no set was ever accepted:\n{error}"
+            );
+            Ok(ExitCode::from(EXIT_REFUSED))
+        }
         Err(error) => {
             tracing::error!(event = "service.stopped", "renewd does not run: {error}");
-            Ok(ExitCode::from(if error.is_configuration() { EXIT_REFUSED } else { EXIT_FAILED }))
+            Ok(ExitCode::from(EXIT_FAILED))
         }
     }
 }

@@ -6,7 +6,9 @@ use std::path::Path;
 use jiff::tz::Offset;
 
 use crate::cloud::Endpoint;
+use crate::config::environment::Environment;
 use crate::config::reader::{Entry, Table, quoted, suggestion};
+use crate::config::secrets::{self, Doubt};
 use crate::domain::money::Fen;
 use crate::domain::product::Provider;
 use crate::domain::secret::SecretRef;
@@ -80,13 +82,22 @@ fn key_names(provider: Provider) -> [&'static str; 2] {
     }
 }
 
+/// How references to secrets are read.
+#[derive(Clone, Copy)]
+pub(crate) struct References<'r> {
+    /// What relative paths are relative to.
+    pub(crate) folder: &'r Path,
+    /// Given, what a reference names is looked at too; else only its form.
+    pub(crate) look_in: Option<&'r Environment>,
+}
+
 /// What can be read of an account: its provider even when the rest is refused.
-pub(crate) fn read(entry: &Entry<'_>, folder: &Path) -> (Option<Provider>, Option<Account>) {
+pub(crate) fn read(entry: &Entry<'_>, references: References<'_>) -> (Option<Provider>, Option<Account>) {
     let Some(mut table) = entry.table(format!("account {}", quoted(entry.key))) else { return (None, None) };
     let provider = table
         .require("provider", "write provider = \"tencentcloud\" or \"volcengine\"")
         .and_then(|entry| entry.choice(&Provider::ALL.map(|provider| (provider.as_str(), provider))));
-    let credentials = read_credentials(&mut table, provider, folder);
+    let credentials = read_credentials(&mut table, provider, references);
     let endpoint = table.take("endpoint").and_then(|entry| read_endpoint(&entry));
     let zone = table.take("bare_time_zone").and_then(|entry| read_offset(&entry));
     let rate = table.take("rate").and_then(|entry| read_rates(&entry, provider)).unwrap_or_default();
@@ -106,14 +117,14 @@ pub(crate) fn read(entry: &Entry<'_>, folder: &Path) -> (Option<Provider>, Optio
 fn read_credentials(
     table: &mut Table<'_>,
     provider: Option<Provider>,
-    folder: &Path,
+    references: References<'_>,
 ) -> Option<CredentialSource> {
     // All are read before any is judged, so that each literal is found at once.
     let mut pairs = Provider::ALL.map(|owner| {
         let entries = key_names(owner).map(|name| table.take(name));
-        (owner, entries.map(|entry| entry.map(|entry| (entry.clone(), read_secret(&entry, folder)))))
+        (owner, entries.map(|entry| entry.map(|entry| (entry.clone(), references.read(&entry)))))
     });
-    let token = table.take("token").map(|entry| read_secret(&entry, folder));
+    let token = table.take("token").map(|entry| references.read(&entry));
     if let Some(entry) = table.take("credentials") {
         refuse_credentials(&entry, provider);
         return None;
@@ -160,15 +171,23 @@ fn refuse_credentials(entry: &Entry<'_>, provider: Option<Provider>) {
     }
 }
 
-fn read_secret(entry: &Entry<'_>, folder: &Path) -> Option<SecretRef> {
-    match SecretRef::parse(entry.text()?) {
-        Ok(SecretRef::File(path)) => Some(SecretRef::File(folder.join(path))),
-        Ok(reference) => Some(reference),
-        Err(_) => {
-            let message = format!("`{}` holds a literal where a reference to a secret belongs", entry.key);
-            entry.fail(message, SECRET_HELP);
-            None
+impl References<'_> {
+    fn read(&self, entry: &Entry<'_>) -> Option<SecretRef> {
+        let reference = match SecretRef::parse(entry.text()?) {
+            Ok(SecretRef::File(path)) => SecretRef::File(self.folder.join(path)),
+            Ok(reference) => reference,
+            Err(_) => {
+                let message =
+                    format!("`{}` holds a literal where a reference to a secret belongs", entry.key);
+                entry.fail(message, SECRET_HELP);
+                return None;
+            }
+        };
+        let doubt = self.look_in.and_then(|environment| secrets::doubt(&reference, environment));
+        if let Some(Doubt { severity, message, help }) = doubt {
+            entry.reader.note(severity, entry.span(), message, help);
         }
+        Some(reference)
     }
 }
 

@@ -26,7 +26,7 @@ pub use policy::DEFAULT_WITHIN_DAYS;
 pub use settings::{Config, HistoryConfig, HttpConfig, LogConfig, LogFormat, RetryConfig};
 
 use reader::Findings;
-use settings::Surroundings;
+use settings::{Secrets, Surroundings};
 
 /// Something read without a mistake, and what is doubtful about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +41,8 @@ pub struct Loaded<T> {
 /// All its mistakes.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded<Config>, Refusal> {
     let findings = Findings::default();
-    let (config, _) = settings::read(path, environment, &findings).map_err(Refusal::of_one)?;
+    let (config, _) =
+        settings::read(path, environment, Secrets::LeftAlone, &findings).map_err(Refusal::of_one)?;
     accept(config, findings)
 }
 
@@ -64,8 +65,30 @@ pub fn load_all(
     environment: &Environment,
     now: Timestamp,
 ) -> Result<Loaded<(Config, PolicySet)>, Refusal> {
+    read_all(path, environment, Secrets::LeftAlone, now)
+}
+
+/// As [`load_all`], and looks whether the service could read its secrets: no secret is part of what it answers.
+///
+/// # Errors
+/// All mistakes of all files, and each `file:` that cannot be a secret.
+pub fn check_all(
+    path: &Path,
+    environment: &Environment,
+    now: Timestamp,
+) -> Result<Loaded<(Config, PolicySet)>, Refusal> {
+    read_all(path, environment, Secrets::LookedAt, now)
+}
+
+fn read_all(
+    path: &Path,
+    environment: &Environment,
+    secrets: Secrets,
+    now: Timestamp,
+) -> Result<Loaded<(Config, PolicySet)>, Refusal> {
     let findings = Findings::default();
-    let (config, surroundings) = settings::read(path, environment, &findings).map_err(Refusal::of_one)?;
+    let (config, surroundings) =
+        settings::read(path, environment, secrets, &findings).map_err(Refusal::of_one)?;
     let set = policies::read(&surroundings, now, &findings);
     accept((config, set), findings)
 }

@@ -17,7 +17,7 @@ use crate::config::reader::{Findings, parse, quoted};
 use crate::config::settings::Surroundings;
 use crate::config::source::{Disclosure, SourceFile, unreadable};
 use crate::domain::policy::{ActionKind, Policy};
-use crate::domain::product::{Identity, PolicyName};
+use crate::domain::product::{Identity, InstanceId, PolicyName, Provider};
 
 /// All policies of all files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,11 +126,19 @@ fn warn_of_no_policy(file: &SourceFile, findings: &Findings) {
 struct Clashes<'f> {
     findings: &'f Findings,
     names: HashMap<PolicyName, Spanned<'f>>,
-    /// With the place of the policy's name, which tells one policy from another.
-    instances: HashMap<(Identity, ActionKind), (Spanned<'f>, usize)>,
+    /// Without the region: a vendor gives an id once, so in a second region it is a slip of the pen.
+    instances: HashMap<(Provider, InstanceId, ActionKind), Listed<'f>>,
 }
 
 type Spanned<'f> = (&'f SourceFile, Range<usize>);
+
+/// Where an instance was listed first.
+struct Listed<'f> {
+    place: Spanned<'f>,
+    /// The place of the policy's name, which tells one policy from another.
+    policy: usize,
+    identity: Identity,
+}
 
 impl<'f> Clashes<'f> {
     fn new(findings: &'f Findings) -> Self {
@@ -142,7 +150,8 @@ impl<'f> Clashes<'f> {
             let span = draft.name_span.clone();
             if let Some(first) = self.names.get(name) {
                 let message = format!("there are two policies named {}", quoted(name.as_str()));
-                self.note(file, span, message, first, "a name is unique over all files: rename one");
+                let help = "a name is unique over all files: rename one";
+                self.note(file, span, message, first, "first here", help);
             } else {
                 self.names.insert(name.clone(), (file, span));
             }
@@ -151,20 +160,40 @@ impl<'f> Clashes<'f> {
             return;
         };
         for (instance, span) in &draft.instances {
-            let key = (Identity::new(product, region, instance), action);
-            let Some((first, first_policy)) = self.instances.get(&key) else {
-                self.instances.insert(key, ((file, span.clone()), draft.name_span.start));
+            let identity = Identity::new(product, region, instance);
+            let key = (identity.provider, instance.clone(), action);
+            if let Some(first) = self.instances.get(&key) {
+                self.note_twice(file, draft, span, first, &identity, action);
                 continue;
-            };
-            let id = quoted(instance.as_str());
-            if std::ptr::eq(first.0, file) && *first_policy == draft.name_span.start {
-                self.note(file, span.clone(), format!("{id} is listed twice"), first, "remove one");
-            } else {
-                let message = format!("two policies {} {id}", action.as_str());
-                let help = "one instance belongs to one policy of an action: take it out of one list";
-                self.note(file, span.clone(), message, first, help);
             }
+            let place = (file, span.clone());
+            self.instances.insert(key, Listed { place, policy: draft.name_span.start, identity });
         }
+    }
+
+    fn note_twice(
+        &self,
+        file: &SourceFile,
+        draft: &Draft,
+        span: &Range<usize>,
+        first: &Listed<'_>,
+        second: &Identity,
+        action: ActionKind,
+    ) {
+        let id = quoted(second.instance.as_str());
+        let (first_region, region) = (&first.identity.region, &second.region);
+        let is_same_policy = std::ptr::eq(first.place.0, file) && first.policy == draft.name_span.start;
+        let (message, label, help) = if is_same_policy {
+            (format!("{id} is listed twice"), "first here".to_owned(), "remove one")
+        } else if first_region == region {
+            let help = "one instance belongs to one policy of an action: take it out of one list";
+            (format!("two policies {} {id}", action.as_str()), "first here".to_owned(), help)
+        } else {
+            let help = "an id exists in one region only: keep it where the console shows it";
+            let message = format!("two policies {} {id}, in {first_region} and in {region}", action.as_str());
+            (message, format!("first here, in {first_region}"), help)
+        };
+        self.note(file, span.clone(), message, &first.place, &label, help);
     }
 
     fn note(
@@ -173,13 +202,14 @@ impl<'f> Clashes<'f> {
         span: Range<usize>,
         message: String,
         (first_file, first_span): &Spanned<'_>,
+        label: &str,
         help: &str,
     ) {
         self.findings.note(Diagnostic {
             severity: Severity::Error,
             message,
             place: file.place(span),
-            related: Some((first_file.place(first_span.clone()), "first here".to_owned())),
+            related: Some((first_file.place(first_span.clone()), label.to_owned())),
             help: Some(help.to_owned()),
         });
     }

@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
         self.note(Severity::Warning, span, message.into(), help.into());
     }
 
-    fn note(self, severity: Severity, span: Range<usize>, message: String, help: String) {
+    pub(crate) fn note(self, severity: Severity, span: Range<usize>, message: String, help: String) {
         let place = self.file.place(span);
         self.findings.note(Diagnostic { severity, message, place, related: None, help: Some(help) });
     }

@@ -7,7 +7,7 @@ const CVM_V2: Product = Product::TencentCloud(TencentProduct::CvmV2);
 
 /// Regions in use when this was written, for suggestions only: the vendors' lists are open.
 /// Sources: the region tables of Tencent Cloud Redis and of Volcengine ECS.
-const TENCENT_REGIONS: [&str; 19] = [
+const TENCENT_REGIONS: [&str; 21] = [
     "ap-guangzhou",
     "ap-shanghai",
     "ap-nanjing",
@@ -17,6 +17,7 @@ const TENCENT_REGIONS: [&str; 19] = [
     "ap-hongkong",
     "ap-singapore",
     "ap-bangkok",
+    "ap-jakarta",
     "ap-mumbai",
     "ap-seoul",
     "ap-tokyo",
@@ -24,12 +25,23 @@ const TENCENT_REGIONS: [&str; 19] = [
     "na-ashburn",
     "na-toronto",
     "eu-frankfurt",
+    "sa-saopaulo",
     "ap-shanghai-fsi",
     "ap-shenzhen-fsi",
     "ap-beijing-fsi",
 ];
-const VOLCENGINE_REGIONS: [&str; 5] =
-    ["cn-beijing", "cn-shanghai", "cn-guangzhou", "cn-hongkong", "ap-southeast-1"];
+const VOLCENGINE_REGIONS: [&str; 10] = [
+    "cn-beijing",
+    "cn-shanghai",
+    "cn-guangzhou",
+    "cn-hongkong",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "ap-southeast-3",
+    "cn-beijing-autodriving",
+    "cn-shanghai-autodriving",
+    "cn-beijing-selfdrive",
+];
 
 pub(crate) fn read_region(table: &mut Table<'_>, product: Option<Product>) -> Option<Region> {
     let entry = table.require("region", "write for example region = \"ap-guangzhou\"")?;

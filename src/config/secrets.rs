@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use secrecy::zeroize::Zeroizing;
 use thiserror::Error;
 
+use crate::config::diagnostic::Severity;
 use crate::config::environment::Environment;
 use crate::domain::secret::{Secret, SecretRef};
 
@@ -62,6 +63,40 @@ pub fn resolve(reference: &SecretRef, environment: &Environment) -> Result<Secre
         return refuse("it has several lines or control characters");
     }
     Ok(secret)
+}
+
+/// What `check` has to say about a reference; the secret itself is dropped unseen.
+pub(crate) struct Doubt {
+    pub(crate) severity: Severity,
+    pub(crate) message: String,
+    pub(crate) help: String,
+}
+
+/// Judges from a shell what the service will meet. A file is the same for both; variables and the rights of a
+/// user are not, and credentials exist only while the service runs.
+pub(crate) fn doubt(reference: &SecretRef, environment: &Environment) -> Option<Doubt> {
+    if matches!(reference, SecretRef::Credential(_)) {
+        return None;
+    }
+    let error = resolve(reference, environment).err()?;
+    let is_closed = |source: &io::Error| source.kind() == io::ErrorKind::PermissionDenied;
+    let (severity, help) = match &error {
+        SecretError::NoVariable { .. } => {
+            (Severity::Warning, "only the service needs it: this shell may well be without")
+        }
+        SecretError::Unreadable { source, .. } if is_closed(source) => {
+            (Severity::Warning, "it is enough that the user that the service runs as can read it")
+        }
+        SecretError::Unreadable { .. } => {
+            (Severity::Error, "create it with mode 600, the secret alone in it, or name another path")
+        }
+        SecretError::Shared { .. } => {
+            (Severity::Error, "a secret that others could read should be replaced at the cloud")
+        }
+        _ => (Severity::Error, "put the secret alone into it, on one line"),
+    };
+    let severity = if matches!(reference, SecretRef::Env(_)) { Severity::Warning } else { severity };
+    Some(Doubt { severity, message: error.to_string(), help: help.to_owned() })
 }
 
 /// systemd guards these files by the folder, so their own mode says nothing.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::account::{self, Account};
+use crate::config::account::{self, Account, References};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::environment::Environment;
 use crate::config::reader::{Entry, Findings, Table, nearest, parse, quoted};
@@ -121,6 +121,13 @@ impl Surroundings {
     }
 }
 
+/// Whether a read of the file also looks at what its references to secrets name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Secrets {
+    LookedAt,
+    LeftAlone,
+}
+
 /// Reads the file as far as it can be read; the caller discards the [`Config`] if there is a mistake.
 ///
 /// # Errors
@@ -128,6 +135,7 @@ impl Surroundings {
 pub(crate) fn read(
     path: &Path,
     environment: &Environment,
+    secrets: Secrets,
     findings: &Findings,
 ) -> Result<(Config, Surroundings), Box<Diagnostic>> {
     let file = SourceFile::read(path, Disclosure::Guarded)?;
@@ -135,7 +143,8 @@ pub(crate) fn read(
     let mut root = reader.root(&root);
     let folder = path.parent().unwrap_or(Path::new(""));
     let default_database = || environment.state_directory().unwrap_or(folder.to_owned()).join("renewd.db");
-    let (providers, accounts) = read_accounts(&mut root, folder);
+    let look_in = (secrets == Secrets::LookedAt).then_some(environment);
+    let (providers, accounts) = read_accounts(&mut root, References { folder, look_in });
     let config = Config {
         source: path.to_owned(),
         database: read_path(&mut root, "database", folder).unwrap_or_else(default_database),
@@ -158,13 +167,13 @@ pub(crate) fn read(
 
 type Declared = (BTreeMap<AccountName, Option<Provider>>, BTreeMap<AccountName, Account>);
 
-fn read_accounts(root: &mut Table<'_>, folder: &Path) -> Declared {
+fn read_accounts(root: &mut Table<'_>, references: References<'_>) -> Declared {
     let mut declared = Declared::default();
     let Some(table) = root.take("account").and_then(|entry| entry.table("`account`")) else {
         return declared;
     };
     for entry in table.named_entries() {
-        let (provider, account) = account::read(&entry, folder);
+        let (provider, account) = account::read(&entry, references);
         match AccountName::parse(entry.key) {
             Ok(name) => {
                 declared.0.insert(name.clone(), provider);

@@ -17,23 +17,34 @@ const MASK: char = '*';
 /// Words that, in a key or a value, make a line one that may hold a secret.
 const SECRET_WORDS: [&str; 6] = ["secret", "token", "access_key", "password", "credential", "akid"];
 
-/// Keys of `renewd.toml` whose values are shown. Every other value could be a secret under a
-/// misspelt key, so it is not.
-const SHOWN_KEYS: [&str; 13] = [
+/// The keys of an account that hold references to secrets, where a literal may stand by mistake.
+const SECRET_KEYS: [&str; 6] =
+    ["secret_id", "secret_key", "access_key_id", "secret_access_key", "token", "credentials"];
+
+/// Keys of `renewd.toml` that hold no secret, at its top and in an account. Beside them any key may be a
+/// misspelt one of [`SECRET_KEYS`].
+const SHOWN_KEYS: [&str; 12] = [
     "database",
     "policies",
     "timezone",
     "log",
-    "format",
-    "level",
     "http",
-    "listen",
+    "retry",
+    "history",
     "provider",
     "endpoint",
     "bare_time_zone",
-    "retry",
-    "history",
+    "rate",
+    "budget",
 ];
+
+/// Tables in which no key is near one of a secret, and those of an account that are alike.
+const SHOWN_TABLES: [&str; 4] = ["log", "http", "retry", "history"];
+const SHOWN_TABLES_OF_ACCOUNT: [&str; 2] = ["rate", "budget"];
+const ACCOUNT: &str = "account";
+
+/// How alike (of 1) a key must be to a known one to be shown as its misspelling.
+const MISSPELT: f64 = 0.7;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disclosure {
@@ -124,6 +135,15 @@ impl SourceFile {
         self.text[start..end].trim_end_matches(['\n', '\r'])
     }
 
+    /// The header of the table that the line stands in; a header stands in none.
+    fn header(&self, line: usize) -> &str {
+        let is_header = |line: &usize| {
+            let is_in_text = self.inside_long_text.get(line - 1) == Some(&true);
+            !is_in_text && self.line(*line).trim_start().starts_with('[')
+        };
+        (1..line).rev().find(is_header).map_or("", |line| self.line(line))
+    }
+
     fn shown_line(&self, line: usize) -> Arc<str> {
         let mut shown_lines = self.shown_lines.borrow_mut();
         shown_lines.entry(line).or_insert_with(|| self.masked_line(line)).clone()
@@ -132,7 +152,8 @@ impl SourceFile {
     fn masked_line(&self, line: usize) -> Arc<str> {
         let text = self.line(line);
         let inside_long_text = self.inside_long_text.get(line - 1) == Some(&true);
-        let hidden_from = if inside_long_text { Some(0) } else { self.disclosure.hidden_from(text) };
+        let hidden_from =
+            if inside_long_text { Some(0) } else { self.disclosure.hidden_from(text, self.header(line)) };
         let Some(hidden_from) = hidden_from else { return text.into() };
         let (shown, hidden) = text.split_at(hidden_from);
         shown
@@ -144,8 +165,8 @@ impl SourceFile {
 }
 
 impl Disclosure {
-    /// From where on the line is not to be shown.
-    fn hidden_from(self, line: &str) -> Option<usize> {
+    /// From where on the line, in the table of `header`, is not to be shown.
+    fn hidden_from(self, line: &str, header: &str) -> Option<usize> {
         let Some((key, value)) = line.split_once('=') else {
             let is_shown = match self {
                 Disclosure::Guarded => line.trim().is_empty() || is_known_header(line),
@@ -156,9 +177,11 @@ impl Disclosure {
         if is_reference(value) {
             return None;
         }
-        let last_key = key.rsplit('.').next().unwrap_or(key).trim().trim_matches(['"', '\'']);
         let is_known = match self {
-            Disclosure::Guarded => SHOWN_KEYS.contains(&last_key) && !value.contains('@'),
+            Disclosure::Guarded => {
+                let path = [path_of(header), path_of(key)].concat();
+                is_harmless(&path) && !key.contains('[') && !value.contains('@')
+            }
             Disclosure::Open => true,
         };
         if (is_known || is_plain_number(value)) && !may_hold_secret(line) {
@@ -169,10 +192,45 @@ impl Disclosure {
     }
 }
 
+/// The words of a key or of a table's header.
+fn path_of(text: &str) -> Vec<&str> {
+    let words = text.trim_start().trim_start_matches('[').split(']').next().unwrap_or_default();
+    words
+        .split('.')
+        .map(|word| word.trim().trim_matches(['"', '\'']))
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+/// Whether the key at this path is known to hold no secret, or is a slip of one that holds none.
+fn is_harmless(path: &[&str]) -> bool {
+    let Some(key) = path.last() else { return false };
+    let is_in_shown_table = match path {
+        [table, _, ..] if SHOWN_TABLES.contains(table) => true,
+        [ACCOUNT, _, table, _, ..] => SHOWN_TABLES_OF_ACCOUNT.contains(table),
+        _ => false,
+    };
+    let likeness_to_secret = likeness(key, &SECRET_KEYS);
+    if is_in_shown_table {
+        return likeness_to_secret < MISSPELT;
+    }
+    let likeness_to_shown = likeness(key, &SHOWN_KEYS);
+    likeness_to_shown >= MISSPELT && likeness_to_shown > likeness_to_secret
+}
+
+/// To the most alike of them, of 1.
+fn likeness(word: &str, known: &[&str]) -> f64 {
+    let to = |name: &&str| strsim::normalized_damerau_levenshtein(word, name);
+    known.iter().map(to).fold(0.0, f64::max)
+}
+
+/// A header, perhaps misspelt, with nothing behind it but a comment.
 fn is_known_header(line: &str) -> bool {
-    const TABLES: [&str; 5] = ["account", "http", "log", "retry", "history"];
-    let name = line.trim_start().strip_prefix('[').map(|rest| rest.split(['.', ']', ' ']).next());
-    name.flatten().is_some_and(|name| TABLES.contains(&name))
+    let tables = [&SHOWN_TABLES[..], &[ACCOUNT]].concat();
+    let behind = line.rsplit_once(']').map_or("", |(_, behind)| behind.trim_start());
+    line.trim_start().starts_with('[')
+        && path_of(line).first().is_some_and(|first| likeness(first, &tables) >= MISSPELT)
+        && (behind.is_empty() || behind.starts_with('#'))
 }
 
 fn may_hold_secret(text: &str) -> bool {
@@ -229,6 +287,11 @@ mod tests {
         file.shown_line(1).to_string()
     }
 
+    fn last_shown(text: &str) -> String {
+        let file = SourceFile::new(Path::new("x.toml"), text.to_owned(), Disclosure::Guarded);
+        file.shown_line(text.lines().count()).to_string()
+    }
+
     #[test]
     fn a_value_that_may_be_a_secret_is_masked() {
         for line in [
@@ -239,7 +302,9 @@ mod tests {
             "account.shop = { x = \"hunter2\" }",
             "endpoint = \"http://me:hunter2@host\"",
             "log = { token = \"hunter2\" }",
+            "[log] x = \"hunter2\"",
             "\"hunter2\"",
+            "[account.shop] hunter2",
         ] {
             let shown = shown(Disclosure::Guarded, line);
             assert!(shown.ends_with(MASK) && !shown.contains("hunter2"), "{shown}");
@@ -249,15 +314,41 @@ mod tests {
     }
 
     #[test]
+    fn under_an_account_each_key_that_is_not_known_to_be_harmless_may_be_a_misspelt_secret() {
+        for header in ["[account.shop]", "[acount.shop]", "[account.\"my shop\"] # pays"] {
+            for key in ["secret_kee", "tokne", "acces_key_id", "kye", "secert"] {
+                let text = format!("{header}\n{key} = \"hunter2\"\n");
+                assert_eq!(last_shown(&text), format!("{key} = *********"), "{text}");
+            }
+        }
+        assert_eq!(last_shown("[retry]\ntokne = \"hunter2\"\n"), "tokne = *********", "out of its place");
+    }
+
+    #[test]
     fn what_is_known_to_be_no_secret_is_shown() {
         for line in [
             "secret_key = \"credential:shop-key\"",
             "secret_id = 'env:SHOP'",
-            "level = \"inof\"",
+            "databse = \"x.db\"",
             "[account.shop]",
+            "[histroy]",
+            "log = { format = \"jsn\" }",
             "\"redis:RenewInstance\" = 5000",
         ] {
             assert_eq!(shown(Disclosure::Guarded, line), line);
+        }
+        for (header, line) in [
+            ("[history]", "runs_days = \"many\""),
+            ("[history] # kept", "run_days = x"),
+            ("[retry]", "max_attempts = -1.5e"),
+            ("[log]", "level = \"inof\""),
+            ("[account.shop]", "endpoint = \"ftp://host\""),
+            ("[account.shop]", "providr = \"tencent\""),
+            ("[account.shop]", "budget = { order_per_day = x }"),
+            ("[account.shop.budget]", "cny_per_dya = \"much\""),
+            ("[account.shop.rate]", "\"redis:Renew\" = \"fast\""),
+        ] {
+            assert_eq!(last_shown(&format!("{header}\n{line}\n")), line, "{header}");
         }
         let policy_line = "instances = [\"crs-1\", \"crs-2\"]";
         assert_eq!(shown(Disclosure::Open, policy_line), policy_line);

@@ -70,15 +70,9 @@ fn account(
     clock: &Arc<dyn Clock>,
 ) -> Result<Account, DaemonError> {
     let failed = |reason: String| DaemonError::Account { account: name.to_string(), reason };
-    // One account whose secret cannot be read must not keep the others from being renewed: it is refused by
-    // its cloud, held, and its secrets are read again at each test.
-    let credentials = read_credentials(&account.credentials, environment).unwrap_or_else(|reason| {
-        tracing::error!(
-            event = "account.paused",
-            account = %name,
-            class = "credential",
-            "the secrets of account {name} cannot be read: {reason}; nothing is ordered for it until they can"
-        );
+    // One account whose secret cannot be read must not keep the others from being renewed: it is held, with blank
+    // keys that no call is made with, until they can be read.
+    let credentials = read_credentials(&account.credentials, environment).unwrap_or_else(|_| {
         let none = || Secret::new("");
         Credentials { key_id: none(), secret_key: none(), token: None }
     });
@@ -107,6 +101,7 @@ fn read_credentials(source: &CredentialSource, environment: &Environment) -> Res
 /// A policy of the last accepted set may name an account that `renewd.toml` no longer has: nothing would ever
 /// order for it, and that is not passed over in silence.
 pub(super) async fn check_accounts(engine: &Engine, config: &Config) -> Result<(), DaemonError> {
+    check_secrets(engine).await?;
     for policy in engine.store.policies(&Filter::default()).await? {
         let known = config.accounts.keys().any(|name| name.as_str() == policy.account);
         if !policy.retired && !known {
@@ -129,6 +124,23 @@ pub(super) async fn check_accounts(engine: &Engine, config: &Config) -> Result<(
                 "orders of account {account} are still open and it is not in {}: put it back so that they are \
                  followed to their end, or settle them with `renewd resolve`",
                 config.source.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A start tries each key anew: whoever has corrected one restarts the service and expects it to be used.
+async fn check_secrets(engine: &Engine) -> Result<(), DaemonError> {
+    for account in engine.accounts() {
+        let name = &account.name;
+        let released = engine.store.release_account(name, Some("credential"), engine.clock.now()).await?;
+        let held = engine.hold_without_secrets(account).await?;
+        if released > 0 && held.is_none() {
+            tracing::info!(
+                event = "account.resumed",
+                account = %name,
+                "account {name} is resumed: its key is tried anew after the start"
             );
         }
     }

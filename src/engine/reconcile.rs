@@ -49,7 +49,8 @@ impl Reconcile {
             .store
             .orders_to_look_at(&account.name, account.provider, engine.epoch(), now, ROUND)
             .await?;
-        if open.is_empty() {
+        // With a key that is known not to work nothing can be learnt; the account's pause says so.
+        if open.is_empty() || engine.key_refused(account).await?.is_some() {
             return Ok(Step::Idle);
         }
         let mut places: BTreeMap<(Product, Region), Vec<OpenOrder>> = BTreeMap::new();

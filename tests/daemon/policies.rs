@@ -12,7 +12,11 @@ fn a_broken_set_with_none_ever_accepted_ends_with_78_and_makes_no_database() {
     stage.write_policies(BROKEN);
     let output = stage.renewd(&["run"]);
     assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
-    assert!(stderr(&output).contains("redsi"), "{}", stderr(&output));
+    let logged = stderr(&output);
+    let events: Vec<Value> = logged.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let [refused] = events.as_slice() else { panic!("{logged}") };
+    assert_eq!((&refused["event"], &refused["level"]), (&"config.refused".into(), &"ERROR".into()));
+    assert!(text(refused, "message").contains("redsi"), "{logged}");
     assert!(!stage.database().exists());
     let made: Vec<_> =
         std::fs::read_dir(stage.folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

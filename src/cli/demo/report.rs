@@ -108,13 +108,7 @@ pub(super) fn table(runs: &[RunRecord], orders: &[OrderRecord]) -> String {
         let numbers: Vec<&str> = rows.iter().filter_map(|order| order.order_id.as_deref()).collect();
         let numbers = if numbers.is_empty() { or_dash(None) } else { numbers.join("\n") };
         let states = if states.is_empty() { or_dash(None) } else { states.join(", then ") };
-        table.add_row([
-            instance,
-            &run.state,
-            &states,
-            &numbers,
-            run.reason.as_deref().unwrap_or_default(),
-        ]);
+        table.add_row([instance, &run.state, &states, &numbers, run.reason.as_deref().unwrap_or_default()]);
     }
     format!("\n{}", table.trim_fmt())
 }

@@ -147,6 +147,9 @@ impl Engine {
         &self,
         account: &Account,
     ) -> Result<Option<(Timestamp, String)>, StoreError> {
+        if let Some(held) = self.hold_without_secrets(account).await? {
+            return Ok(Some(held));
+        }
         let now = self.now();
         let pauses = self.store.pauses(now).await?;
         let is_ours = |pause: &Pause| pause.name.as_deref() == Some(account.name.as_str());
@@ -155,7 +158,12 @@ impl Engine {
         };
         let until = pause.until.unwrap_or(now);
         if until <= now {
-            self.reread_secrets(account);
+            if let Err(cause) = reread_secrets(account) {
+                tracing::error!(
+                    event = "account.paused", account = %account.name, class = CREDENTIAL,
+                    "account {} is tested with its old key: {cause}", account.name
+                );
+            }
             return Ok(None);
         }
         let note = pause.note.map(|note| format!(": {note}")).unwrap_or_default();
@@ -163,6 +171,38 @@ impl Engine {
             until,
             format!("the key of account {} is refused since {}{note}", account.name, pause.since),
         )))
+    }
+
+    /// An account whose secrets were never readable makes no call: the cloud's answer to a blank key would hide
+    /// what is wrong. Each look reads them again, and once they can be read the account goes on by itself.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn hold_without_secrets(
+        &self,
+        account: &Account,
+    ) -> Result<Option<(Timestamp, String)>, StoreError> {
+        if !account.cloud.key_id().is_empty() {
+            return Ok(None);
+        }
+        let (name, now) = (&account.name, self.now());
+        let Err(cause) = reread_secrets(account) else {
+            self.store.release_account(name, Some(CREDENTIAL), now).await?;
+            tracing::info!(
+                event = "account.resumed", account = %name,
+                "account {name} is resumed: its secrets can be read"
+            );
+            account.wake.notify_one();
+            return Ok(None);
+        };
+        let until = self.next_test();
+        if self.store.hold_account(name, CREDENTIAL, until, &cause, now).await? {
+            tracing::error!(
+                event = "account.paused", account = %name, class = CREDENTIAL, next_attempt_at = %until,
+                "account {name} is paused: {cause}; correct that, and it goes on by itself"
+            );
+        }
+        Ok(Some((until, format!("account {name} makes no call: {cause}"))))
     }
 
     /// Holds an account's orders and, for a refused key, reads its secrets again.
@@ -173,7 +213,9 @@ impl Engine {
         until: Timestamp,
         failure: &Failure,
     ) -> Result<(), StoreError> {
-        let note = failure.to_string();
+        let reread = if kind == CREDENTIAL { reread_secrets(account) } else { Ok(()) };
+        // What the cloud says of an old key matters less than that there is no new one.
+        let note = reread.err().unwrap_or_else(|| failure.to_string());
         let is_new = self.store.hold_account(&account.name, kind, until, &note, self.now()).await?;
         account.is_held.store(true, Ordering::SeqCst);
         if is_new {
@@ -184,24 +226,10 @@ impl Engine {
             tracing::error!(
                 event = "account.paused", account = %account.name, class = %failure.class, code = failure.code,
                 next_attempt_at = %until,
-                "account {} is paused, the next test is at {until}: {failure}; {todo}", account.name
+                "account {} is paused, the next test is at {until}: {note}; {todo}", account.name
             );
         }
-        if kind == CREDENTIAL {
-            self.reread_secrets(account);
-        }
         Ok(())
-    }
-
-    /// A corrected secret is taken without a restart.
-    fn reread_secrets(&self, account: &Account) {
-        match (account.reread)() {
-            Ok(credentials) => account.cloud.replace_credentials(credentials),
-            Err(error) => tracing::error!(
-                event = "account.paused", account = %account.name,
-                "the secrets of account {} could not be read again: {error}", account.name
-            ),
-        }
     }
 
     /// An order went through: what held the account is over.
@@ -221,6 +249,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// A corrected secret is taken without a restart. What is wrong is told without the secret.
+fn reread_secrets(account: &Account) -> Result<(), String> {
+    let credentials = (account.reread)().map_err(|cause| format!("its secrets cannot be read: {cause}"))?;
+    account.cloud.replace_credentials(credentials);
+    Ok(())
 }
 
 /// An order that never left carries our own code; what stood in its way is in the message.
