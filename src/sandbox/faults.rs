@@ -13,6 +13,8 @@ const DEFAULT_HTTP_STATUS: u16 = 502;
 /// Longer than any client waits.
 const DEFAULT_STALL: Duration = Duration::from_secs(120);
 const DEFAULT_LAG: Duration = Duration::from_secs(60);
+/// The actions that charge; what else there is only reads.
+const PURCHASES: [&str; 3] = ["RenewInstance", "RenewInstances", "UpgradeInstance"];
 const MAX_DELAY_MS: u64 = 24 * 3_600 * 1_000;
 const GARBAGE: &[u8] = b"\xff\xfe{\"Response\": <!-- not json";
 
@@ -32,6 +34,7 @@ pub struct Fault {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Reads see the state of before for so long. On a purchase, all reads of what it bought; on a read, that read.
+    /// The purchase itself happens: there is nothing to delay in one that does not.
     Lag(Duration),
     /// The answer is spoilt.
     Spoil(Effect, Spoilt),
@@ -99,6 +102,11 @@ pub enum BadFault {
     UnknownApi(String),
     #[error("`effect` is missing: \"before\" the charge or \"after\" it")]
     NoEffect,
+    #[error(
+        "a `lag` on {0} delays what readers see of a charge, and `effect` \"before\" lets none happen: \
+         write \"after\", or leave `effect` out"
+    )]
+    LagWithoutCharge(String),
     #[error("`times` must be at least 1")]
     NoTimes,
     #[error("`http_status` must be from 200 to 599, not {0}")]
@@ -129,8 +137,7 @@ impl Fault {
     }
 
     fn hits(&self, api: &str, instances: &[String]) -> bool {
-        let bare = api.split_once(':').map_or(api, |(_, action)| action);
-        let api_fits = self.api == api || self.api == bare;
+        let api_fits = self.api == api || self.api == action_of(api);
         api_fits && self.instance.as_ref().is_none_or(|wanted| instances.contains(wanted))
     }
 }
@@ -274,6 +281,9 @@ impl TryFrom<FaultFields> for Fault {
 impl FaultFields {
     fn kind(&self) -> Result<Kind, BadFault> {
         let spoilt = match self.kind {
+            KindWord::Lag if self.effect == Some(Effect::Before) && is_purchase(&self.api) => {
+                return Err(BadFault::LagWithoutCharge(self.api.clone()));
+            }
             KindWord::Lag => return Ok(Kind::Lag(self.delay(DEFAULT_LAG)?)),
             KindWord::Code => Spoilt::Code(self.code.clone().unwrap_or_else(|| DEFAULT_CODE.to_owned())),
             KindWord::Http => Spoilt::Http(self.http_status()?),
@@ -327,6 +337,15 @@ impl From<Fault> for FaultFields {
         }
         fields
     }
+}
+
+fn is_purchase(api: &str) -> bool {
+    PURCHASES.contains(&action_of(api))
+}
+
+/// Of a name with or without its service.
+fn action_of(api: &str) -> &str {
+    api.split_once(':').map_or(api, |(_, action)| action)
 }
 
 fn api_names() -> Vec<&'static str> {
