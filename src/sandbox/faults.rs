@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::sandbox::delivery::{Answer, Delivery};
+use crate::sandbox::desk::ApiName;
 use crate::sandbox::{tencentcloud, volcengine};
 
 const DEFAULT_CODE: &str = "InternalError";
@@ -136,9 +137,8 @@ impl Fault {
         self
     }
 
-    fn hits(&self, api: &str, instances: &[String]) -> bool {
-        let api_fits = self.api == api || self.api == action_of(api);
-        api_fits && self.instance.as_ref().is_none_or(|wanted| instances.contains(wanted))
+    fn hits(&self, api: ApiName, instances: &[String]) -> bool {
+        api.is_called(&self.api) && self.instance.as_ref().is_none_or(|wanted| instances.contains(wanted))
     }
 }
 
@@ -244,7 +244,7 @@ pub(crate) const OK: &str = "ok";
 
 /// A call as faults see it.
 pub(crate) struct Call<'a> {
-    pub api: &'a str,
+    pub api: ApiName,
     pub instances: &'a [String],
     /// The provider's envelope of a refusal with this code.
     pub refuse: &'a dyn Fn(&str) -> Answer,
@@ -266,22 +266,22 @@ impl TryFrom<FaultFields> for Fault {
     type Error = BadFault;
 
     fn try_from(fields: FaultFields) -> Result<Fault, BadFault> {
-        if !tencentcloud::knows_api(&fields.api) && !volcengine::knows_api(&fields.api) {
+        let Some(api) = apis().find(|api| api.is_called(&fields.api)) else {
             return Err(BadFault::UnknownApi(fields.api));
-        }
+        };
         if fields.times == 0 {
             return Err(BadFault::NoTimes);
         }
-        let kind = fields.kind()?;
+        let kind = fields.kind(PURCHASES.contains(&api.action()))?;
         let FaultFields { api, instance, times, .. } = fields;
         Ok(Fault { api, instance, kind, times })
     }
 }
 
 impl FaultFields {
-    fn kind(&self) -> Result<Kind, BadFault> {
+    fn kind(&self, is_purchase: bool) -> Result<Kind, BadFault> {
         let spoilt = match self.kind {
-            KindWord::Lag if self.effect == Some(Effect::Before) && is_purchase(&self.api) => {
+            KindWord::Lag if is_purchase && self.effect == Some(Effect::Before) => {
                 return Err(BadFault::LagWithoutCharge(self.api.clone()));
             }
             KindWord::Lag => return Ok(Kind::Lag(self.delay(DEFAULT_LAG)?)),
@@ -339,17 +339,12 @@ impl From<Fault> for FaultFields {
     }
 }
 
-fn is_purchase(api: &str) -> bool {
-    PURCHASES.contains(&action_of(api))
-}
-
-/// Of a name with or without its service.
-fn action_of(api: &str) -> &str {
-    api.split_once(':').map_or(api, |(_, action)| action)
+fn apis() -> impl Iterator<Item = ApiName> {
+    tencentcloud::api_names().chain(volcengine::api_names())
 }
 
 fn api_names() -> Vec<&'static str> {
-    [tencentcloud::api_names(), volcengine::api_names()].concat()
+    apis().map(|api| api.0).collect()
 }
 
 fn once() -> u32 {

@@ -5,9 +5,10 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::sandbox::desk::{Act, ApiName, Refusal, Visit};
 use crate::sandbox::instance::Family;
 use crate::sandbox::tencentcloud::arguments::Arguments;
-use crate::sandbox::tencentcloud::{Act, Api, Refusal, Visit, stamp};
+use crate::sandbox::tencentcloud::{Api, invalid, missing, stamp};
 use crate::sandbox::world::{Order, World};
 
 const VERSION: &str = "2018-07-09";
@@ -22,14 +23,14 @@ const UIN: &str = "100000000001";
 
 pub(super) const APIS: &[Api] = &[
     Api {
-        name: "billing:DescribeDealsByCond",
+        name: ApiName("billing:DescribeDealsByCond"),
         version: VERSION,
         per_second: 20,
         is_regional: false,
         read: describe_deals_by_cond,
     },
     Api {
-        name: "billing:DescribeAccountBalance",
+        name: ApiName("billing:DescribeAccountBalance"),
         version: VERSION,
         per_second: 20,
         is_regional: false,
@@ -91,11 +92,11 @@ impl DealQuery {
         let from = time(arguments, "StartTime")?;
         let to = time(arguments, "EndTime")?;
         if to < from {
-            return Err(Refusal::invalid("EndTime", "is before `StartTime`"));
+            return Err(invalid("EndTime", "is before `StartTime`"));
         }
         let limit = arguments.integer("Limit")?.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(Refusal::invalid("Limit", "must be from 1 to 1000"));
+            return Err(invalid("Limit", "must be from 1 to 1000"));
         }
         let page = usize::try_from(arguments.integer("Offset")?.unwrap_or(0));
         let one_status = arguments.integer("Status")?.map(|status| vec![status]);
@@ -105,7 +106,7 @@ impl DealQuery {
             from,
             to,
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            page: page.map_err(|_| Refusal::invalid("Offset", "is a page number from 0 on"))?,
+            page: page.map_err(|_| invalid("Offset", "is a page number from 0 on"))?,
             statuses: statuses.or(one_status).unwrap_or_else(|| vec![DELIVERED]),
             order_id: arguments.text("OrderId")?,
             resource_id: arguments.text("ResourceId")?,
@@ -174,7 +175,7 @@ fn product_code(family: Family) -> Option<&'static str> {
 }
 
 fn time(arguments: &mut Arguments, name: &str) -> Result<Timestamp, Refusal> {
-    let text = arguments.text(name)?.ok_or_else(|| Refusal::missing(name))?;
+    let text = arguments.text(name)?.ok_or_else(|| missing(name))?;
     stamp::read(name, &text)
 }
 

@@ -3,18 +3,17 @@
 //!
 //! Source: "signature method" and "common error codes" of API v2.
 
-use std::collections::HashSet;
-
 use data_encoding::BASE64;
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use jiff::Timestamp;
 
 use crate::cloud::canonical::{hmac_sha1, hmac_sha256};
-use crate::sandbox::tencentcloud::{Refusal, verify};
+use crate::sandbox::desk::Refusal;
+use crate::sandbox::replays::{MAX_SKEW_SECONDS, Once};
+use crate::sandbox::tencentcloud::verify;
 use crate::sandbox::{SECRET_KEY, TENCENT_KEY_PREFIX};
 
-const MAX_SKEW_SECONDS: u64 = 300;
 const FORM: &str = "application/x-www-form-urlencoded";
 const COMMON: [&str; 9] = [
     "Action",
@@ -27,40 +26,9 @@ const COMMON: [&str; 9] = [
     "Timestamp",
     "Token",
 ];
-/// Signatures at rest are forgotten once there are this many.
-const REPLAYS_KEPT: usize = 4_096;
-
 /// What came, decoded and in order.
 #[derive(Debug)]
 pub(super) struct Parameters(Vec<(String, String)>);
-
-/// What a request may be made with only once.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Once {
-    key_id: String,
-    nonce: u64,
-    signed_at: i64,
-}
-
-/// The pairs of nonce and timestamp that were seen within the time a signature is good for.
-#[derive(Default)]
-pub(crate) struct Replays(HashSet<Once>);
-
-impl Replays {
-    /// Whether this is the first time.
-    pub(super) fn admit(&mut self, once: Once, now: Timestamp) -> bool {
-        if self.0.len() >= REPLAYS_KEPT {
-            self.0.retain(|seen| seen.signed_at.abs_diff(now.as_second()) <= MAX_SKEW_SECONDS);
-        }
-        self.0.insert(once)
-    }
-}
-
-impl Once {
-    pub(super) fn key_id(&self) -> &str {
-        &self.key_id
-    }
-}
 
 impl Parameters {
     pub(super) fn of_request(request: &Request<Bytes>) -> Result<Parameters, Refusal> {
@@ -117,7 +85,7 @@ pub(super) fn verify(
         let message = format!("`Timestamp` is {timestamp}, here it is {}", now.as_second());
         return Err(Refusal::new("4500", message));
     }
-    Ok(Once { key_id, nonce, signed_at })
+    Ok(Once { key_id, nonce, signed_at, code: "4500" })
 }
 
 fn expected(method: &Method, host: &str, path: &str, parameters: &Parameters, secret_key: &str) -> String {
