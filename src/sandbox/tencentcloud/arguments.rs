@@ -97,8 +97,9 @@ impl Arguments {
     pub(super) fn boolean(&mut self, name: &str) -> Result<Option<bool>, Refusal> {
         let read = |value| match value {
             Value::Bool(flag) => Ok(flag),
+            // The official Python client writes `True`.
             Value::String(text) if self.from_query => {
-                text.parse().map_err(|_| invalid(name, "is not true or false"))
+                text.to_ascii_lowercase().parse().map_err(|_| invalid(name, "is not true or false"))
             }
             _ => Err(invalid(name, "is not true or false")),
         };

@@ -1,7 +1,8 @@
 //! Tencent Cloud as its documents say: envelopes, common codes, quotas, and one file a service. API 3.0 is called
-//! at `/`, the legacy v2 API at its own path.
+//! at `/`, signed either way it knows; the legacy v2 API at its own path.
 //!
-//! Source: the "common parameters", "signature method v3" and "common error codes" pages of each API 3.0 product.
+//! Source: the "common parameters", "signature method v3", "signature method v1" and "common error codes" pages of
+//! each API 3.0 product.
 
 mod arguments;
 mod billing;
@@ -11,16 +12,18 @@ mod envelope;
 mod redis;
 mod stamp;
 mod verify;
-mod verify_v2;
+mod verify_flat;
 
 use hyper::Request;
 use hyper::body::Bytes;
+use hyper::header::AUTHORIZATION;
 use jiff::Timestamp;
 
 use crate::sandbox::desk::{Act, ApiName, Read, Ready, Refusal};
+use crate::sandbox::replays::Once;
 use crate::sandbox::tencentcloud::arguments::Arguments;
 use crate::sandbox::tencentcloud::envelope::Envelope;
-use crate::sandbox::tencentcloud::verify_v2::Parameters;
+use crate::sandbox::tencentcloud::verify_flat::{Parameters, V1, V2};
 
 /// Where the legacy v2 API is called.
 pub(crate) const V2_PATH: &str = "/v2/index.php";
@@ -48,13 +51,33 @@ pub(crate) fn api_names() -> impl Iterator<Item = ApiName> {
 
 /// Verifies a call and reads its parameters.
 pub(crate) fn read(request: &Request<Bytes>, now: Timestamp) -> Read {
+    if let Some(parameters) = signed_by_v1(request) {
+        return read_v1(request, parameters, now);
+    }
     let api = verify::claimed_service(request).and_then(|service| find_api(&service, action_of(request)?));
     Read { api: api.map(|api| api.name), envelope: Box::new(Envelope::V3), ready: admissible(request, now) }
 }
 
+/// The parameters of a call that names its action among them, where the newer signature has it in a header.
+fn signed_by_v1(request: &Request<Bytes>) -> Option<Parameters> {
+    if request.headers().contains_key(AUTHORIZATION) || action_of(request).is_some() {
+        return None;
+    }
+    Parameters::of_request(request, &V1).ok().filter(|parameters| parameters.get("Action").is_some())
+}
+
+fn read_v1(request: &Request<Bytes>, parameters: Parameters, now: Timestamp) -> Read {
+    let api = find_api_v1(request, &parameters);
+    Read {
+        api: api.as_ref().ok().map(|api| api.name),
+        envelope: Box::new(Envelope::V3),
+        ready: admissible_v1(request, parameters, api, now),
+    }
+}
+
 /// As [`read`], of the legacy API.
 pub(crate) fn read_v2(request: &Request<Bytes>, now: Timestamp) -> Read {
-    let parameters = Parameters::of_request(request);
+    let parameters = Parameters::of_request(request, &V2);
     let action = parameters.as_ref().ok().and_then(|parameters| parameters.get("Action"));
     let api = action.and_then(|action| find_api(V2_SERVICE, action));
     Read {
@@ -93,8 +116,42 @@ fn admissible(request: &Request<Bytes>, now: Timestamp) -> Result<Ready, Refusal
     Ok(Ready { api: name, per_second, key_id: caller.key_id, region, once: None, act })
 }
 
+fn admissible_v1(
+    request: &Request<Bytes>,
+    parameters: Parameters,
+    api: Result<&'static Api, Refusal>,
+    now: Timestamp,
+) -> Result<Ready, Refusal> {
+    parameters.require("Version")?;
+    let once = verify_flat::verify(request, &parameters, now)?;
+    let api = api?;
+    let region = parameters.get("Region").unwrap_or_default().to_owned();
+    if api.is_regional && region.is_empty() {
+        return Err(missing("Region"));
+    }
+    Ok(ready_once(api, once, region, parameters))
+}
+
+/// The service is not among the parameters: where the host does not name one, the version tells.
+fn find_api_v1(request: &Request<Bytes>, parameters: &Parameters) -> Result<&'static Api, Refusal> {
+    let host = verify::header(request, "host").unwrap_or_default();
+    let label = host.split('.').next().unwrap_or_default();
+    let is_named = apis().any(|api| api.name.service() == label);
+    let (action, version) = (parameters.require("Action")?, parameters.require("Version")?);
+    let mut known = apis()
+        .filter(|api| api.name.service() != V2_SERVICE && (!is_named || api.name.service() == label))
+        .filter(|api| api.name.action() == action)
+        .peekable();
+    if known.peek().is_none() {
+        return Err(Refusal::new("InvalidAction", format!("there is no action `{action}`")));
+    }
+    known
+        .find(|api| api.version == version)
+        .ok_or_else(|| Refusal::new("NoSuchVersion", format!("`{action}` has no version `{version}`")))
+}
+
 fn admissible_v2(request: &Request<Bytes>, parameters: Parameters, now: Timestamp) -> Result<Ready, Refusal> {
-    let once = verify_v2::verify(request, &parameters, now)?;
+    let once = verify_flat::verify(request, &parameters, now)?;
     let action = parameters.get("Action").unwrap_or_default();
     let api = find_api(V2_SERVICE, action)
         .ok_or_else(|| Refusal::new("6100", format!("there is no action `{action}` here")))?;
@@ -102,10 +159,13 @@ fn admissible_v2(request: &Request<Bytes>, parameters: Parameters, now: Timestam
     if region.is_empty() {
         return Err(missing("Region"));
     }
-    let key_id = once.key_id.clone();
+    Ok(ready_once(api, once, region, parameters))
+}
+
+fn ready_once(api: &Api, once: Once, region: String, parameters: Parameters) -> Ready {
     let act = (api.read)(Arguments::of_pairs(parameters.into_business()));
-    let (name, per_second) = (api.name, api.per_second);
-    Ok(Ready { api: name, per_second, key_id, region, once: Some(once), act })
+    let (name, per_second, key_id) = (api.name, api.per_second, once.key_id.clone());
+    Ready { api: name, per_second, key_id, region, once: Some(once), act }
 }
 
 fn missing(name: &str) -> Refusal {
