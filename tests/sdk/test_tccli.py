@@ -12,24 +12,23 @@ from practice import SECRET_KEY, PracticeCase
 
 class Tccli(PracticeCase):
     def run_cli(self, service, action, *arguments, secret=SECRET_KEY):
-        """Exit code and what it says; its settings and logs go to a home of their own."""
+        """What came of it; settings and logs go to a home of their own."""
         with tempfile.TemporaryDirectory() as home:
             keys = {"TENCENTCLOUD_SECRET_ID": self.key_id, "TENCENTCLOUD_SECRET_KEY": secret}
             where = ["--region", "ap-guangzhou", "--endpoint", self.cloud.url]
             command = [str(Path(sys.executable).with_name("tccli")), service, action, *where, *arguments]
             environment = os.environ | keys | {"HOME": home}
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-        return done.returncode, done.stdout + done.stderr
+            return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
     def ok(self, *words):
-        code, text = self.run_cli(*words)
-        self.assertEqual(code, 0, text)
-        return json.loads(text)
+        done = self.run_cli(*words)
+        self.assertEqual(done.returncode, 0, done)
+        return json.loads(done.stdout)
 
     def assert_refused(self, code, *words, **who):
-        exit_code, text = self.run_cli(*words, **who)
-        self.assertNotEqual(exit_code, 0)
-        self.assertIn(f"code:{code} ", text)
+        done = self.run_cli(*words, **who)
+        self.assertNotEqual(done.returncode, 0, done)
+        self.assertIn(f"code:{code} ", done.stdout + done.stderr)
 
     def test_redis_is_renewed_upgraded_and_described(self):
         renewed = self.ok("redis", "RenewInstance", "--InstanceId", "crs-sandbox-1", "--Period", "1")
