@@ -25,7 +25,9 @@ PUT    /_sandbox/instances/ID      {expires_at, state, auto_renew, spec, charge_
                                    data_disk_price_cny_per_month, product}, each optional; state = running | busy | isolated | gone; made when there is none
 PUT    /_sandbox/balance/KEY_ID    CNY, as a number or {\"cny\": 100}
 POST   /_sandbox/faults            [{api, instance?, effect: before | after, kind: code | http | drop | stall |
-                                   garbage | truncate | lag, code?, http_status?, delay_ms?, times}]
+                                   garbage | truncate | lag, code?, http_status?, delay_ms?, times}];
+                                   before = no charge, after = charged, then the answer is spoilt; lag = readers
+                                   see what was bought delay_ms later, so on a purchase only 'after'
 GET    /_sandbox/faults            faults that still wait
 DELETE /_sandbox/faults            forget them
 ";

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::sandbox::delivery::{Answer, Delivery};
+use crate::sandbox::desk::ApiName;
 use crate::sandbox::{tencentcloud, volcengine};
 
 const DEFAULT_CODE: &str = "InternalError";
@@ -13,6 +14,8 @@ const DEFAULT_HTTP_STATUS: u16 = 502;
 /// Longer than any client waits.
 const DEFAULT_STALL: Duration = Duration::from_secs(120);
 const DEFAULT_LAG: Duration = Duration::from_secs(60);
+/// The actions that charge; what else there is only reads.
+const PURCHASES: [&str; 3] = ["RenewInstance", "RenewInstances", "UpgradeInstance"];
 const MAX_DELAY_MS: u64 = 24 * 3_600 * 1_000;
 const GARBAGE: &[u8] = b"\xff\xfe{\"Response\": <!-- not json";
 
@@ -32,6 +35,7 @@ pub struct Fault {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Reads see the state of before for so long. On a purchase, all reads of what it bought; on a read, that read.
+    /// The purchase itself happens: there is nothing to delay in one that does not.
     Lag(Duration),
     /// The answer is spoilt.
     Spoil(Effect, Spoilt),
@@ -99,6 +103,11 @@ pub enum BadFault {
     UnknownApi(String),
     #[error("`effect` is missing: \"before\" the charge or \"after\" it")]
     NoEffect,
+    #[error(
+        "a `lag` on {0} delays what readers see of a charge, and `effect` \"before\" lets none happen: \
+         write \"after\", or leave `effect` out"
+    )]
+    LagWithoutCharge(String),
     #[error("`times` must be at least 1")]
     NoTimes,
     #[error("`http_status` must be from 200 to 599, not {0}")]
@@ -128,10 +137,8 @@ impl Fault {
         self
     }
 
-    fn hits(&self, api: &str, instances: &[String]) -> bool {
-        let bare = api.split_once(':').map_or(api, |(_, action)| action);
-        let api_fits = self.api == api || self.api == bare;
-        api_fits && self.instance.as_ref().is_none_or(|wanted| instances.contains(wanted))
+    fn hits(&self, api: ApiName, instances: &[String]) -> bool {
+        api.is_called(&self.api) && self.instance.as_ref().is_none_or(|wanted| instances.contains(wanted))
     }
 }
 
@@ -237,7 +244,7 @@ pub(crate) const OK: &str = "ok";
 
 /// A call as faults see it.
 pub(crate) struct Call<'a> {
-    pub api: &'a str,
+    pub api: ApiName,
     pub instances: &'a [String],
     /// The provider's envelope of a refusal with this code.
     pub refuse: &'a dyn Fn(&str) -> Answer,
@@ -259,21 +266,24 @@ impl TryFrom<FaultFields> for Fault {
     type Error = BadFault;
 
     fn try_from(fields: FaultFields) -> Result<Fault, BadFault> {
-        if !tencentcloud::knows_api(&fields.api) && !volcengine::knows_api(&fields.api) {
+        let Some(api) = apis().find(|api| api.is_called(&fields.api)) else {
             return Err(BadFault::UnknownApi(fields.api));
-        }
+        };
         if fields.times == 0 {
             return Err(BadFault::NoTimes);
         }
-        let kind = fields.kind()?;
+        let kind = fields.kind(PURCHASES.contains(&api.action()))?;
         let FaultFields { api, instance, times, .. } = fields;
         Ok(Fault { api, instance, kind, times })
     }
 }
 
 impl FaultFields {
-    fn kind(&self) -> Result<Kind, BadFault> {
+    fn kind(&self, is_purchase: bool) -> Result<Kind, BadFault> {
         let spoilt = match self.kind {
+            KindWord::Lag if is_purchase && self.effect == Some(Effect::Before) => {
+                return Err(BadFault::LagWithoutCharge(self.api.clone()));
+            }
             KindWord::Lag => return Ok(Kind::Lag(self.delay(DEFAULT_LAG)?)),
             KindWord::Code => Spoilt::Code(self.code.clone().unwrap_or_else(|| DEFAULT_CODE.to_owned())),
             KindWord::Http => Spoilt::Http(self.http_status()?),
@@ -329,8 +339,12 @@ impl From<Fault> for FaultFields {
     }
 }
 
+fn apis() -> impl Iterator<Item = ApiName> {
+    tencentcloud::api_names().chain(volcengine::api_names())
+}
+
 fn api_names() -> Vec<&'static str> {
-    [tencentcloud::api_names(), volcengine::api_names()].concat()
+    apis().map(|api| api.0).collect()
 }
 
 fn once() -> u32 {

@@ -66,34 +66,23 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     deliver(delivery, &shared).await
 }
 
-/// A call as its provider reads it.
-enum Read {
-    TencentCloud(tencentcloud::Read),
-    Volcengine(volcengine::Read),
-}
-
 /// The providers stand side by side here, told apart as the real ones are.
 fn answer(shared: &Shared, request: Option<Request<Bytes>>) -> Delivery {
     let is_admin = |request: &Request<Bytes>| request.uri().path().starts_with(admin::ROOT);
     let read = match request {
         Some(request) if is_admin(&request) => return Delivery::Whole(admin::answer(shared, &request)),
         Some(request) if request.uri().path() == tencentcloud::V2_PATH => {
-            Read::TencentCloud(tencentcloud::read_v2(&request, shared.clock.now()))
+            tencentcloud::read_v2(&request, shared.clock.now())
         }
         Some(request) if request.uri().path() != "/" => return Delivery::Whole(Answer::gateway(404)),
-        Some(request) if volcengine::is_meant(&request) => {
-            Read::Volcengine(volcengine::read(&request, shared.clock.now()))
-        }
-        Some(request) => Read::TencentCloud(tencentcloud::read(&request, shared.clock.now())),
-        None => Read::TencentCloud(tencentcloud::read_too_large()),
+        Some(request) if volcengine::is_meant(&request) => volcengine::read(&request, shared.clock.now()),
+        Some(request) => tencentcloud::read(&request, shared.clock.now()),
+        None => tencentcloud::read_too_large(),
     };
     let mut memory = shared.lock();
     // Asked for under the lock, so that moments come in order.
     let (now, moment) = (shared.clock.now(), shared.clock.monotonic());
-    match read {
-        Read::TencentCloud(read) => read.answer(&mut memory, now, moment),
-        Read::Volcengine(read) => read.answer(&mut memory, now, moment),
-    }
+    read.answer(&mut memory, now, moment)
 }
 
 async fn deliver(delivery: Delivery, shared: &Shared) -> Result<Response<WireBody>, Cut> {

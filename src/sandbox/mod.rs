@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! http ──► admin                                  the person or test at the controls
-//!   ├────► tencentcloud ──► pace, faults, world   signature and parameters, then quota, then fault, then the act
-//!   └────► volcengine ──► pace, faults, world
+//!   ├────► tencentcloud ─┐                        signature and parameters
+//!   ├────► volcengine ───┤
+//!   └────────────────────┴─► desk ──► pace, faults, world    then quota, then fault, then the act
 //! ```
 //!
 //! A provider's folder turns bytes into calls on the [`world::World`] and back; a further provider is a further folder
@@ -24,7 +25,9 @@ pub mod world;
 
 mod admin;
 mod delivery;
+mod desk;
 mod http;
+mod replays;
 mod upgrade;
 mod yuan;
 
@@ -43,8 +46,8 @@ use crate::domain::money::Fen;
 use crate::sandbox::faults::{Fault, FaultQueue};
 use crate::sandbox::instance::{Instance, InstanceChange, UnknownProduct};
 use crate::sandbox::pace::{ApiCount, Counters, Pace};
+use crate::sandbox::replays::Replays;
 use crate::sandbox::seed::Seed;
-use crate::sandbox::tencentcloud::Replays;
 use crate::sandbox::world::{Charge, World};
 
 /// The secret of every key id the practice cloud knows.

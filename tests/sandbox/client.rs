@@ -5,16 +5,35 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use renewd::clock::{Clock, ManualClock};
-use renewd::cloud::canonical::{hex, hmac_sha256, sha256_hex};
+use renewd::cloud::canonical::{hex, hmac_sha1, hmac_sha256, sha256_hex};
 use renewd::sandbox::seed::Seed;
 use renewd::sandbox::{Options, Running, SECRET_KEY, start};
 use serde_json::{Value, json};
 
 pub const START: &str = "2026-01-20T12:00:00Z";
 pub const KEY: &str = "AKIDsandbox-test";
+
+const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
+pub const FORM: &str = "application/x-www-form-urlencoded";
+
+/// The parameters with their signature, as a query or a form, by the rules of API v2 and of "signature v1".
+pub fn sign_flat(target: &str, secret: &str, pairs: &[(&str, &str)]) -> String {
+    let mut pairs = pairs.to_vec();
+    pairs.sort_unstable();
+    let text: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let source = format!("{target}?{}", text.join("&"));
+    let (key, source) = (secret.as_bytes(), source.as_bytes());
+    let signature = match pairs.iter().find(|(name, _)| *name == "SignatureMethod") {
+        Some((_, "HmacSHA256")) => BASE64.encode(&hmac_sha256(key, source)),
+        _ => BASE64.encode(&hmac_sha1(key, source)),
+    };
+    pairs.push(("Signature", &signature));
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
 
 pub struct Stage {
     pub cloud: Running,
@@ -36,6 +55,7 @@ pub struct Call {
     pub secret: String,
     pub skew_seconds: i64,
     pub signed_headers: &'static str,
+    pub is_payload_signed: bool,
 }
 
 impl Call {
@@ -51,6 +71,7 @@ impl Call {
             secret: SECRET_KEY.to_owned(),
             skew_seconds: 0,
             signed_headers: "content-type;host",
+            is_payload_signed: true,
         }
     }
 
@@ -67,7 +88,7 @@ impl Call {
     }
 
     pub fn content_type(&self) -> &'static str {
-        if self.method == "GET" { "application/x-www-form-urlencoded" } else { "application/json" }
+        if self.method == "GET" { FORM } else { "application/json" }
     }
 
     pub fn query(&self) -> &str {
@@ -92,6 +113,7 @@ impl Call {
             ("x-tc-version", self.version.to_owned()),
             ("x-tc-timestamp", signed_at.to_string()),
         ];
+        headers.extend((!self.is_payload_signed).then(|| ("x-tc-content-sha256", UNSIGNED.to_owned())));
         headers.extend(self.region.map(|region| ("x-tc-region", region.to_owned())));
         let scope = format!("{date}/{}/tc3_request", self.service);
         let canonical = self.canonical(&headers, host);
@@ -120,7 +142,8 @@ impl Call {
         let block: String =
             self.signed_headers.split(';').map(|name| format!("{name}:{}\n", value(name))).collect();
         let (method, query, signed) = (self.method, self.query(), self.signed_headers);
-        format!("{method}\n/\n{query}\n{block}\n{signed}\n{}", sha256_hex(self.body().as_bytes()))
+        let payload = if self.is_payload_signed { self.body() } else { UNSIGNED };
+        format!("{method}\n/\n{query}\n{block}\n{signed}\n{}", sha256_hex(payload.as_bytes()))
     }
 }
 
@@ -171,6 +194,13 @@ impl Stage {
         let request = self.http.request(call.method.parse().unwrap(), url.trim_end_matches('?'));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
         request.body(call.body().to_owned()).send().await
+    }
+
+    pub async fn post_form(&self, path: &str, form: String) -> Value {
+        let request = self.http.post(format!("{}{path}", self.cloud.base_url()));
+        let text =
+            request.header("content-type", FORM).body(form).send().await.unwrap().text().await.unwrap();
+        serde_json::from_str(&text).unwrap()
     }
 
     /// All bytes of the answer, down to the close of the connection.

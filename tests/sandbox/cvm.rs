@@ -1,9 +1,7 @@
 //! One server behind two APIs, and the size of a Redis instance.
 
-use data_encoding::BASE64;
 use jiff::tz::{TimeZone, offset};
 use renewd::clock::Clock;
-use renewd::cloud::canonical::{hmac_sha1, hmac_sha256};
 use renewd::cloud::{Cloud, Credentials, Endpoint};
 use renewd::domain::money::Fen;
 use renewd::domain::observation::{AutoRenew, Presence};
@@ -13,7 +11,7 @@ use renewd::domain::secret::Secret;
 use renewd::sandbox::SECRET_KEY;
 use serde_json::{Value, json};
 
-use crate::client::{Call, KEY, Stage};
+use crate::client::{Call, KEY, Stage, sign_flat};
 
 fn cvm(action: &'static str, parameters: &Value) -> Call {
     Call { service: "cvm", version: "2017-03-12", ..Call::redis(action, parameters) }
@@ -34,24 +32,14 @@ fn v2(stage: &Stage, nonce: u32, method: Option<&str>, more: &[(&str, &str)]) ->
     let mut pairs = vec![("Region", "gz"), ("Nonce", &nonce), ("Timestamp", &now), ("SecretId", KEY)];
     pairs.extend(method.map(|method| ("SignatureMethod", method)));
     pairs.extend(more);
-    pairs.sort_unstable();
-    let text: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let source = format!("POST{}/v2/index.php?{}", stage.host(), text.join("&"));
-    let signature = match method {
-        Some("HmacSHA256") => BASE64.encode(&hmac_sha256(SECRET_KEY.as_bytes(), source.as_bytes())),
-        _ => BASE64.encode(&hmac_sha1(SECRET_KEY.as_bytes(), source.as_bytes())),
-    };
-    pairs.push(("Signature", &signature));
-    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    sign_flat(&format!("POST{}{V2_PATH}", stage.host()), SECRET_KEY, &pairs)
 }
 
 async fn post(stage: &Stage, form: String) -> Value {
-    let request = reqwest::Client::new().post(format!("{}/v2/index.php", stage.cloud.base_url()));
-    let request = request.header("content-type", "application/x-www-form-urlencoded");
-    let text = request.body(form).send().await.unwrap().text().await.unwrap();
-    serde_json::from_str(&text).unwrap()
+    stage.post_form(V2_PATH, form).await
 }
 
+const V2_PATH: &str = "/v2/index.php";
 const RENEW: [(&str, &str); 3] =
     [("Action", "RenewInstance"), ("instanceId", "ins-sandbox-1"), ("period", "1")];
 

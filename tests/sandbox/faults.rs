@@ -142,6 +142,23 @@ async fn a_lag_on_a_read_shows_that_read_the_past() {
 }
 
 #[tokio::test]
+async fn a_lag_before_the_charge_is_refused_on_a_purchase_and_means_nothing_on_a_read() {
+    let stage = Stage::open().await;
+    let lag = |api: &str, effect: &str| json!([{ "api": api, "kind": "lag", "effect": effect, "times": 1 }]);
+    let purchases =
+        [RENEW, "RenewInstance", "redis:UpgradeInstance", "cvm:RenewInstances", "ecs:RenewInstance"];
+    for api in purchases {
+        let (status, answer) = stage.admin("POST", "faults", &lag(api, "before").to_string()).await;
+        assert_eq!(status, 400, "{api}: {answer}");
+        let message = answer["error"].as_str().unwrap();
+        assert!(message.contains(api) && message.contains("write \"after\""), "{message}");
+    }
+    assert_eq!(stage.admin("GET", "faults", "").await.1, json!([]), "a refused fault does not wait");
+    stage.inject(&lag("redis:DescribeInstances", "before")).await;
+    stage.inject(&lag(RENEW, "after")).await;
+}
+
+#[tokio::test]
 async fn a_fault_waits_for_its_instance_and_hits_as_often_as_asked() {
     let stage = Stage::open().await;
     let internal = Spoilt::Code("InternalError".into());

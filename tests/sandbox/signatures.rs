@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use renewd::clock::Clock;
-use serde_json::json;
+use renewd::sandbox::SECRET_KEY;
+use serde_json::{Value, json};
 
-use crate::client::{Call, Stage};
+use crate::client::{Call, KEY, Stage, sign_flat};
 
 #[tokio::test]
 async fn signatures_over_two_or_three_headers_by_post_or_get_are_good() {
@@ -111,4 +112,110 @@ async fn a_request_beyond_ten_megabytes_is_refused() {
         assert!(answer.text().await.unwrap().contains("RequestSizeLimitExceeded"));
     }
     assert_eq!(stage.cloud.requests()["unknown"].by_code["RequestSizeLimitExceeded"], 1);
+}
+
+/// The common parameters of "signature v1", with others in place of some; an empty one is left out.
+fn v1<'a>(now: &'a str, others: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let mut pairs = vec![
+        ("Action", "RenewInstance"),
+        ("Version", "2018-04-12"),
+        ("Region", "ap-guangzhou"),
+        ("Timestamp", now),
+        ("Nonce", "1"),
+        ("SecretId", KEY),
+        ("InstanceId", "crs-sandbox-1"),
+        ("Period", "1"),
+    ];
+    pairs.retain(|(name, _)| others.iter().all(|(other, _)| other != name));
+    pairs.extend(others.iter().filter(|(_, value)| !value.is_empty()));
+    pairs
+}
+
+async fn post_v1(stage: &Stage, secret: &str, pairs: &[(&str, &str)]) -> Value {
+    let form = sign_flat(&format!("POST{}/", stage.host()), secret, pairs);
+    stage.post_form("/", form).await["Response"].take()
+}
+
+#[tokio::test]
+async fn signature_v1_is_good_by_either_algorithm_by_post_or_get() {
+    let stage = Stage::open().await;
+    let now = stage.clock.now().as_second().to_string();
+    for (nonce, algorithm) in [("1", ""), ("2", "HmacSHA1"), ("3", "HmacSHA256")] {
+        let more =
+            [("SignatureMethod", algorithm), ("Nonce", nonce), ("RequestClient", "SDK_PYTHON_3.1.195")];
+        let answer = post_v1(&stage, SECRET_KEY, &v1(&now, &more)).await;
+        assert!(answer["DealName"].is_string(), "{algorithm} {answer}");
+    }
+    let describe = [
+        ("Action", "DescribeInstances"),
+        ("Version", "2017-03-12"),
+        ("InstanceId", ""),
+        ("Period", ""),
+        ("InstanceIds.0", "ins-sandbox-1"),
+        ("Nonce", "4"),
+        ("Language", "en-US"),
+        ("Token", "FAKE-SESSION-TOKEN"),
+    ];
+    let query = sign_flat(&format!("GET{}/", stage.host()), SECRET_KEY, &v1(&now, &describe));
+    let text =
+        reqwest::get(format!("{}/?{query}", stage.cloud.base_url())).await.unwrap().text().await.unwrap();
+    assert!(text.contains("\"InstanceId\":\"ins-sandbox-1\""), "{text}");
+    assert_eq!(stage.cloud.ledger().len(), 3);
+    assert_eq!(stage.cloud.requests()["redis:RenewInstance"].total, 3);
+    assert_eq!(stage.cloud.requests()["cvm:DescribeInstances"].total, 1);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_signature_v1_has_its_documented_code() {
+    let stage = Stage::open().await;
+    let now = stage.clock.now().as_second();
+    let (now, early, late) = (now.to_string(), (now - 301).to_string(), (now + 301).to_string());
+    for (name, value, code) in [
+        ("SecretId", "AKIDother", "AuthFailure.SecretIdNotFound"),
+        ("SecretId", "", "MissingParameter"),
+        ("Timestamp", early.as_str(), "AuthFailure.SignatureExpire"),
+        ("Timestamp", late.as_str(), "AuthFailure.SignatureExpire"),
+        ("Timestamp", "", "MissingParameter"),
+        ("Nonce", "0", "InvalidParameter"),
+        ("Version", "", "MissingParameter"),
+        ("Version", "2017-03-12", "NoSuchVersion"),
+        ("Action", "DestroyInstance", "InvalidAction"),
+        ("Action", "InquiryInstancePrice", "InvalidAction"),
+        ("Region", "", "MissingParameter"),
+        ("InstanceName", "n", "UnknownParameter"),
+    ] {
+        let answer = post_v1(&stage, SECRET_KEY, &v1(&now, &[(name, value)])).await;
+        assert_eq!(answer["Error"]["Code"], code, "{name}={value} {answer}");
+    }
+    let answer = post_v1(&stage, "another-secret", &v1(&now, &[("SignatureMethod", "HmacSHA256")])).await;
+    assert_eq!(answer["Error"]["Code"], "AuthFailure.SignatureFailure");
+    let signed = sign_flat(&format!("POST{}/", stage.host()), SECRET_KEY, &v1(&now, &[]));
+    let changed = stage.post_form("/", signed.replace("crs-sandbox-1", "crs-sandbox-2")).await;
+    assert_eq!(changed["Response"]["Error"]["Code"], "AuthFailure.SignatureFailure");
+    assert!(stage.cloud.ledger().is_empty());
+}
+
+#[tokio::test]
+async fn a_signature_v1_sent_twice_charges_once() {
+    let stage = Stage::open().await;
+    let now = stage.clock.now().as_second().to_string();
+    let pairs = v1(&now, &[("Nonce", "7")]);
+    assert!(post_v1(&stage, SECRET_KEY, &pairs).await["DealName"].is_string());
+    let again = post_v1(&stage, SECRET_KEY, &pairs).await;
+    assert_eq!(again["Error"]["Code"], "InvalidRequest.ReplayAttack");
+    assert_eq!(stage.cloud.ledger().len(), 1);
+}
+
+#[tokio::test]
+async fn an_unsigned_payload_is_good_where_a_header_says_so() {
+    let stage = Stage::open().await;
+    let post = Call { is_payload_signed: false, ..Call::renew("crs-sandbox-1", 1) };
+    let get = Call { method: "GET", parameters: "InstanceId=crs-sandbox-1&Period=1".into(), ..post.clone() };
+    assert_eq!(stage.code(&post).await, "ok");
+    assert_eq!(stage.code(&get).await, "ok");
+    let mut headers = post.headers(&stage.host(), stage.clock.now());
+    headers.retain(|(name, _)| *name != "x-tc-content-sha256");
+    let text = stage.send_with(&post, &headers).await.unwrap().text().await.unwrap();
+    assert!(text.contains("AuthFailure.SignatureFailure"), "{text}");
+    assert_eq!(stage.cloud.ledger().len(), 2);
 }

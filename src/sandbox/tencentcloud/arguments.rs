@@ -6,7 +6,8 @@ use hyper::body::Bytes;
 use hyper::{Method, Request};
 use serde_json::{Map, Value};
 
-use crate::sandbox::tencentcloud::{Refusal, verify};
+use crate::sandbox::desk::Refusal;
+use crate::sandbox::tencentcloud::{invalid, verify};
 
 #[derive(Debug)]
 pub(super) struct Arguments {
@@ -30,7 +31,7 @@ impl Arguments {
     fn of_body(request: &Request<Bytes>) -> Result<Arguments, Refusal> {
         let content_type = verify::header(request, "content-type").unwrap_or_default();
         if !content_type.starts_with("application/json") {
-            return Err(Refusal::invalid("Content-Type", "of a POST must be application/json"));
+            return Err(invalid("Content-Type", "of a POST must be application/json"));
         }
         match serde_json::from_slice(request.body()) {
             Ok(Value::Object(values)) => Ok(Arguments { values, from_query: false }),
@@ -69,7 +70,7 @@ impl Arguments {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Object(values)) => Ok(Some(Arguments { values, from_query: self.from_query })),
-            Some(_) => Err(Refusal::invalid(name, "is not an object")),
+            Some(_) => Err(invalid(name, "is not an object")),
         }
     }
 
@@ -96,10 +97,11 @@ impl Arguments {
     pub(super) fn boolean(&mut self, name: &str) -> Result<Option<bool>, Refusal> {
         let read = |value| match value {
             Value::Bool(flag) => Ok(flag),
+            // The official Python client writes `True`.
             Value::String(text) if self.from_query => {
-                text.parse().map_err(|_| Refusal::invalid(name, "is not true or false"))
+                text.to_ascii_lowercase().parse().map_err(|_| invalid(name, "is not true or false"))
             }
-            _ => Err(Refusal::invalid(name, "is not true or false")),
+            _ => Err(invalid(name, "is not true or false")),
         };
         self.values.remove(name).filter(|value| !value.is_null()).map(read).transpose()
     }
@@ -125,7 +127,7 @@ impl Arguments {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Array(items)) => Ok(Some(items)),
-            Some(_) => Err(Refusal::invalid(name, "is not a list")),
+            Some(_) => Err(invalid(name, "is not a list")),
         }
     }
 
@@ -137,13 +139,13 @@ impl Arguments {
 fn as_text(name: &str, value: Value) -> Result<String, Refusal> {
     match value {
         Value::String(text) => Ok(text),
-        _ => Err(Refusal::invalid(name, "is not a string")),
+        _ => Err(invalid(name, "is not a string")),
     }
 }
 
 fn as_integer(name: &str, value: &Value, from_query: bool) -> Result<i64, Refusal> {
     let digits = value.as_str().filter(|_| from_query).and_then(|text| text.parse().ok());
-    value.as_i64().or(digits).ok_or_else(|| Refusal::invalid(name, "is not an integer"))
+    value.as_i64().or(digits).ok_or_else(|| invalid(name, "is not an integer"))
 }
 
 #[cfg(test)]

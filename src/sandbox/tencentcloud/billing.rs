@@ -5,9 +5,10 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::sandbox::desk::{Act, ApiName, Refusal, Visit};
 use crate::sandbox::instance::Family;
 use crate::sandbox::tencentcloud::arguments::Arguments;
-use crate::sandbox::tencentcloud::{Act, Api, Refusal, Visit, stamp};
+use crate::sandbox::tencentcloud::{Api, invalid, missing, stamp};
 use crate::sandbox::world::{Order, World};
 
 const VERSION: &str = "2018-07-09";
@@ -22,14 +23,14 @@ const UIN: &str = "100000000001";
 
 pub(super) const APIS: &[Api] = &[
     Api {
-        name: "billing:DescribeDealsByCond",
+        name: ApiName("billing:DescribeDealsByCond"),
         version: VERSION,
         per_second: 20,
         is_regional: false,
         read: describe_deals_by_cond,
     },
     Api {
-        name: "billing:DescribeAccountBalance",
+        name: ApiName("billing:DescribeAccountBalance"),
         version: VERSION,
         per_second: 20,
         is_regional: false,
@@ -91,11 +92,11 @@ impl DealQuery {
         let from = time(arguments, "StartTime")?;
         let to = time(arguments, "EndTime")?;
         if to < from {
-            return Err(Refusal::invalid("EndTime", "is before `StartTime`"));
+            return Err(invalid("EndTime", "is before `StartTime`"));
         }
         let limit = arguments.integer("Limit")?.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(Refusal::invalid("Limit", "must be from 1 to 1000"));
+            return Err(invalid("Limit", "must be from 1 to 1000"));
         }
         let page = usize::try_from(arguments.integer("Offset")?.unwrap_or(0));
         let one_status = arguments.integer("Status")?.map(|status| vec![status]);
@@ -105,7 +106,7 @@ impl DealQuery {
             from,
             to,
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            page: page.map_err(|_| Refusal::invalid("Offset", "is a page number from 0 on"))?,
+            page: page.map_err(|_| invalid("Offset", "is a page number from 0 on"))?,
             statuses: statuses.or(one_status).unwrap_or_else(|| vec![DELIVERED]),
             order_id: arguments.text("OrderId")?,
             resource_id: arguments.text("ResourceId")?,
@@ -114,10 +115,10 @@ impl DealQuery {
 
     fn answer(&self, world: &World, visit: &Visit<'_>) -> Value {
         let read_at = visit.read_at();
-        let matches: Vec<&Order> =
-            world.orders(visit.key_id).filter(|order| self.wants(order, read_at)).collect();
+        let ours = world.orders(visit.key_id).filter_map(|order| Some((order, product_code(order.family)?)));
+        let matches: Vec<_> = ours.filter(|(order, _)| self.wants(order, read_at)).collect();
         let page = matches.iter().skip(self.page.saturating_mul(self.limit)).take(self.limit);
-        let page: Vec<Value> = page.map(|order| self.deal(order)).collect();
+        let page: Vec<Value> = page.map(|(order, product_code)| self.deal(order, product_code)).collect();
         json!({ "Deals": page, "TotalCount": matches.len() })
     }
 
@@ -131,13 +132,8 @@ impl DealQuery {
             && self.resource_id.as_ref().is_none_or(|wanted| *wanted == order.instance)
     }
 
-    fn deal(&self, order: &Order) -> Value {
+    fn deal(&self, order: &Order, product_code: &str) -> Value {
         let fen = order.amount.get();
-        let product_code = match order.family {
-            Family::Redis => "p_redis",
-            Family::Cvm => "p_cvm",
-            Family::Ecs => "p_ecs",
-        };
         let says_resources = self.limit <= MAX_LIMIT_WITH_RESOURCES;
         json!({
             "OrderId": order.order_id,
@@ -169,7 +165,63 @@ impl DealQuery {
     }
 }
 
+/// None of what another provider sells: its orders are in its own list.
+fn product_code(family: Family) -> Option<&'static str> {
+    match family {
+        Family::Redis => Some("p_redis"),
+        Family::Cvm => Some("p_cvm"),
+        Family::Ecs => None,
+    }
+}
+
 fn time(arguments: &mut Arguments, name: &str) -> Result<Timestamp, Refusal> {
-    let text = arguments.text(name)?.ok_or_else(|| Refusal::missing(name))?;
+    let text = arguments.text(name)?.ok_or_else(|| missing(name))?;
     stamp::read(name, &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::domain::product::{Product, TencentProduct, VolcengineProduct};
+    use crate::sandbox::world::{Renewal, Term};
+
+    use super::*;
+
+    #[test]
+    fn the_deals_are_those_of_this_provider_whoever_else_sold_to_the_key() {
+        let now: Timestamp = "2026-01-20T12:00:00Z".parse().unwrap();
+        let mut world = World::new(now);
+        for (product, instance) in [
+            (Product::Volcengine(VolcengineProduct::Ecs), "i-sandbox-1"),
+            (Product::REDIS, "crs-sandbox-1"),
+            (Product::TencentCloud(TencentProduct::Cvm), "ins-sandbox-1"),
+        ] {
+            let term = Term { months: 1, with_data_disks: false };
+            let renewal = Renewal {
+                key_id: "one-key",
+                product,
+                instance,
+                term,
+                renew_flag: None,
+                operation: None,
+                seen_from: now,
+            };
+            world.renew(&renewal, now).unwrap();
+        }
+        let query = DealQuery {
+            from: now,
+            to: now,
+            limit: 20,
+            page: 0,
+            statuses: vec![DELIVERED],
+            order_id: None,
+            resource_id: None,
+        };
+        let visit = Visit { key_id: "one-key", region: "", now, request_id: "r", lag: Duration::ZERO };
+        let answer = query.answer(&world, &visit);
+        assert_eq!(answer["TotalCount"], 2);
+        let products = [&answer["Deals"][0]["ProductCode"], &answer["Deals"][1]["ProductCode"]];
+        assert_eq!(products, ["p_cvm", "p_redis"]);
+    }
 }

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use crate::domain::money::Fen;
 use crate::domain::product::{Product, TencentProduct};
+use crate::sandbox::desk::{Act, ApiName, Refusal, Visit};
 use crate::sandbox::instance::{ChargeType, Family, Instance, Look, Operation, RenewFlag, State};
 use crate::sandbox::tencentcloud::arguments::Arguments;
-use crate::sandbox::tencentcloud::{Act, Api, Refusal, Visit};
+use crate::sandbox::tencentcloud::{Api, missing};
 use crate::sandbox::world::{NoSale, Renewal, Term, World};
 
 pub(super) const PRODUCT: Product = Product::TencentCloud(TencentProduct::Cvm);
@@ -29,21 +30,21 @@ const RENEW_FLAGS: [(&str, RenewFlag); 3] = [
 
 pub(super) const APIS: &[Api] = &[
     Api {
-        name: "cvm:RenewInstances",
+        name: ApiName("cvm:RenewInstances"),
         version: VERSION,
         per_second: 10,
         is_regional: true,
         read: renew_instances,
     },
     Api {
-        name: "cvm:InquiryPriceRenewInstances",
+        name: ApiName("cvm:InquiryPriceRenewInstances"),
         version: VERSION,
         per_second: 10,
         is_regional: true,
         read: inquiry_price_renew_instances,
     },
     Api {
-        name: "cvm:DescribeInstances",
+        name: ApiName("cvm:DescribeInstances"),
         version: VERSION,
         per_second: 40,
         is_regional: true,
@@ -62,9 +63,9 @@ impl Terms {
     /// With the documented defaults, which a careful caller does not leave to the cloud: the flag becomes manual,
     /// and the disks are renewed too.
     fn read(arguments: &mut Arguments) -> Result<Terms, Refusal> {
-        let ids = ids(arguments)?.ok_or_else(|| Refusal::missing("InstanceIds"))?;
+        let ids = ids(arguments)?.ok_or_else(|| missing("InstanceIds"))?;
         let prepaid = arguments.object("InstanceChargePrepaid")?;
-        let mut prepaid = prepaid.ok_or_else(|| Refusal::missing("InstanceChargePrepaid"))?;
+        let mut prepaid = prepaid.ok_or_else(|| missing("InstanceChargePrepaid"))?;
         let months = period(&mut prepaid)?;
         let renew_flag = renew_flag(&mut prepaid)?;
         prepaid.finish()?;
@@ -167,7 +168,7 @@ fn ids(arguments: &mut Arguments) -> Result<Option<Vec<String>>, Refusal> {
 
 fn period(prepaid: &mut Arguments) -> Result<u32, Refusal> {
     let period = prepaid.integer("Period")?;
-    let period = period.ok_or_else(|| Refusal::missing("InstanceChargePrepaid.Period"))?;
+    let period = period.ok_or_else(|| missing("InstanceChargePrepaid.Period"))?;
     let on_sale = |months: &u32| PRODUCT.sells_months(*months);
     u32::try_from(period).ok().filter(on_sale).ok_or_else(|| {
         let message = format!("`Period` is {} months, not {period}", PRODUCT.months_on_sale());

@@ -5,9 +5,10 @@
 use serde_json::{Value, json};
 
 use crate::domain::product::{Product, TencentProduct};
+use crate::sandbox::desk::{Act, ApiName, Refusal, Visit};
 use crate::sandbox::instance::{ChargeType, Family, Instance, Operation, State};
 use crate::sandbox::tencentcloud::arguments::Arguments;
-use crate::sandbox::tencentcloud::{Act, Api, Refusal, Visit, cvm, stamp};
+use crate::sandbox::tencentcloud::{Api, cvm, invalid, missing, stamp};
 use crate::sandbox::world::{NoSale, Renewal, Term};
 
 const PRODUCT: Product = Product::TencentCloud(TencentProduct::CvmV2);
@@ -28,7 +29,7 @@ pub(super) const APIS: &[Api] = &[
 ];
 
 const fn api(name: &'static str) -> Api {
-    Api { name, version: "", per_second: PER_SECOND, is_regional: true, read: renew_instance }
+    Api { name: ApiName(name), version: "", per_second: PER_SECOND, is_regional: true, read: renew_instance }
 }
 
 /// The order number is in the page's example and not in its table.
@@ -57,7 +58,7 @@ fn renew_instance(mut arguments: Arguments) -> Result<Act, Refusal> {
 /// In fen.
 fn inquiry_instance_price(mut arguments: Arguments) -> Result<Act, Refusal> {
     if arguments.integer("instanceType")? != Some(RENEWAL) {
-        return Err(Refusal::invalid("instanceType", "can only be 1 here"));
+        return Err(invalid("instanceType", "can only be 1 here"));
     }
     let (instance, months) = term(&mut arguments)?;
     arguments.finish()?;
@@ -74,15 +75,15 @@ fn inquiry_instance_price(mut arguments: Arguments) -> Result<Act, Refusal> {
 fn describe_instances(mut arguments: Arguments) -> Result<Act, Refusal> {
     let ids = arguments.texts("instanceIds")?.filter(|ids| !ids.is_empty());
     if ids.as_ref().is_some_and(|ids| ids.len() > MAX_IDS) {
-        return Err(Refusal::invalid("instanceIds", "holds at most 100 ids"));
+        return Err(invalid("instanceIds", "holds at most 100 ids"));
     }
     let limit = arguments.integer("limit")?.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Refusal::invalid("limit", "must be from 1 to 100"));
+        return Err(invalid("limit", "must be from 1 to 100"));
     }
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let offset = usize::try_from(arguments.integer("offset")?.unwrap_or(0))
-        .map_err(|_| Refusal::invalid("offset", "is at least 0"))?;
+        .map_err(|_| invalid("offset", "is at least 0"))?;
     arguments.refuse_unplayed(&["lanIps", "searchWord", "status", "projectId", "zoneId", "simplify"])?;
     arguments.finish()?;
     Ok(Act {
@@ -98,10 +99,10 @@ fn describe_instances(mut arguments: Arguments) -> Result<Act, Refusal> {
 
 fn term(arguments: &mut Arguments) -> Result<(String, u32), Refusal> {
     let instance = arguments.text("instanceId")?.filter(|id| !id.is_empty());
-    let instance = instance.ok_or_else(|| Refusal::missing("instanceId"))?;
-    let period = arguments.integer("period")?.ok_or_else(|| Refusal::missing("period"))?;
+    let instance = instance.ok_or_else(|| missing("instanceId"))?;
+    let period = arguments.integer("period")?.ok_or_else(|| missing("period"))?;
     let months = u32::try_from(period).ok().filter(|months| PRODUCT.sells_months(*months));
-    let months = months.ok_or_else(|| Refusal::invalid("period", "must be from 1 to 36"))?;
+    let months = months.ok_or_else(|| invalid("period", "must be from 1 to 36"))?;
     Ok((instance, months))
 }
 

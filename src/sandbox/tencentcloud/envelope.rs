@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::sandbox::delivery::Answer;
-use crate::sandbox::tencentcloud::Refusal;
+use crate::sandbox::desk::{self, Refusal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Envelope {
@@ -27,9 +27,9 @@ const NUMBERS: [(&str, i64); 7] = [
 /// "The operation on the resource failed".
 const OTHER_NUMBER: i64 = 5_100;
 
-impl Envelope {
+impl desk::Envelope for Envelope {
     /// Refusals come with status 200, as every answer of the service itself.
-    pub(super) fn refusal(self, refusal: &Refusal, request_id: &str) -> Answer {
+    fn refusal(&self, refusal: &Refusal, request_id: &str) -> Answer {
         let Refusal { code, message } = refusal;
         let value = match self {
             Envelope::V3 => {
@@ -44,7 +44,7 @@ impl Envelope {
         Answer::json(200, &value)
     }
 
-    pub(super) fn success(self, mut response: Value, request_id: &str) -> Answer {
+    fn success(&self, mut response: Value, request_id: &str) -> Answer {
         let value = match self {
             Envelope::V3 => {
                 response["RequestId"] = json!(request_id);
@@ -60,7 +60,7 @@ impl Envelope {
         Answer::json(200, &value)
     }
 
-    pub(super) fn too_fast(self) -> &'static str {
+    fn too_fast(&self) -> &'static str {
         match self {
             Envelope::V3 => "RequestLimitExceeded",
             Envelope::V2 => "4400",

@@ -1,7 +1,8 @@
 //! Tencent Cloud as its documents say: envelopes, common codes, quotas, and one file a service. API 3.0 is called
-//! at `/`, the legacy v2 API at its own path.
+//! at `/`, signed either way it knows; the legacy v2 API at its own path.
 //!
-//! Source: the "common parameters", "signature method v3" and "common error codes" pages of each API 3.0 product.
+//! Source: the "common parameters", "signature method v3", "signature method v1" and "common error codes" pages of
+//! each API 3.0 product.
 
 mod arguments;
 mod billing;
@@ -11,26 +12,18 @@ mod envelope;
 mod redis;
 mod stamp;
 mod verify;
-mod verify_v2;
-
-use std::borrow::Cow;
-use std::time::Duration;
+mod verify_flat;
 
 use hyper::Request;
 use hyper::body::Bytes;
-use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use hyper::header::AUTHORIZATION;
+use jiff::Timestamp;
 
-use crate::sandbox::Memory;
-use crate::sandbox::delivery::Delivery;
-use crate::sandbox::faults::{Acted, Call};
-use crate::sandbox::pace::QuotaKey;
+use crate::sandbox::desk::{Act, ApiName, Read, Ready, Refusal};
+use crate::sandbox::replays::Once;
 use crate::sandbox::tencentcloud::arguments::Arguments;
 use crate::sandbox::tencentcloud::envelope::Envelope;
-use crate::sandbox::tencentcloud::verify_v2::{Once, Parameters};
-use crate::sandbox::world::World;
-
-pub(crate) use crate::sandbox::tencentcloud::verify_v2::Replays;
+use crate::sandbox::tencentcloud::verify_flat::{Parameters, V1, V2};
 
 /// Where the legacy v2 API is called.
 pub(crate) const V2_PATH: &str = "/v2/index.php";
@@ -38,14 +31,10 @@ pub(crate) const V2_PATH: &str = "/v2/index.php";
 const V2_SERVICE: &str = "cvm-v2";
 /// The documented size of a request.
 pub(crate) const MAX_REQUEST_BYTES: usize = 10 * 1024 * 1024;
-/// Under which name calls are counted that name no API we know.
-const UNKNOWN_API: &str = "unknown";
-
 /// One action of one service.
 #[derive(Debug)]
 struct Api {
-    /// `service:Action`, as configuration and faults write it.
-    name: &'static str,
+    name: ApiName,
     version: &'static str,
     /// The documented quota of one key in one region.
     per_second: usize,
@@ -56,223 +45,135 @@ struct Api {
 
 const SERVICES: [&[Api]; 4] = [redis::APIS, cvm::APIS, cvm_v2::APIS, billing::APIS];
 
-/// A call whose parameters are read.
-struct Act {
-    /// What faults may aim at.
-    instances: Vec<String>,
-    perform: Box<Perform>,
-}
-
-/// Gives the fields of a successful `Response`.
-type Perform = dyn FnOnce(&mut World, &Visit<'_>) -> Result<Value, Refusal> + Send;
-
-/// Who calls, from where, when.
-struct Visit<'a> {
-    key_id: &'a str,
-    region: &'a str,
-    now: Timestamp,
-    request_id: &'a str,
-    /// Reads and what a purchase shows to readers lag by so much.
-    lag: Duration,
-}
-
-/// A documented error code with words of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Refusal {
-    code: Cow<'static, str>,
-    message: String,
-}
-
-/// A call with a good signature. Parameters are judged after the quota: a call with bad ones uses it up too.
-struct Ready {
-    route: Route,
-    /// Of a call that may be made once only.
-    once: Option<Once>,
-    act: Result<Act, Refusal>,
-}
-
-struct Route {
-    api: &'static Api,
-    envelope: Envelope,
-    key_id: String,
-    region: String,
-}
-
-/// What can be said of a call without the memory of the cloud.
-pub(crate) struct Read {
-    api_name: &'static str,
-    envelope: Envelope,
-    ready: Result<Ready, Refusal>,
-}
-
-pub(crate) fn knows_api(name: &str) -> bool {
-    apis().any(|api| api.name == name || api.action() == name)
-}
-
-pub(crate) fn api_names() -> Vec<&'static str> {
-    apis().map(|api| api.name).collect()
+pub(crate) fn api_names() -> impl Iterator<Item = ApiName> {
+    apis().map(|api| api.name)
 }
 
 /// Verifies a call and reads its parameters.
 pub(crate) fn read(request: &Request<Bytes>, now: Timestamp) -> Read {
+    if let Some(parameters) = signed_by_v1(request) {
+        return read_v1(request, parameters, now);
+    }
     let api = verify::claimed_service(request).and_then(|service| find_api(&service, action_of(request)?));
+    Read { api: api.map(|api| api.name), envelope: Box::new(Envelope::V3), ready: admissible(request, now) }
+}
+
+/// The parameters of a call that names its action among them, where the newer signature has it in a header.
+fn signed_by_v1(request: &Request<Bytes>) -> Option<Parameters> {
+    if request.headers().contains_key(AUTHORIZATION) || action_of(request).is_some() {
+        return None;
+    }
+    Parameters::of_request(request, &V1).ok().filter(|parameters| parameters.get("Action").is_some())
+}
+
+fn read_v1(request: &Request<Bytes>, parameters: Parameters, now: Timestamp) -> Read {
+    let api = find_api_v1(request, &parameters);
     Read {
-        api_name: api.map_or(UNKNOWN_API, |api| api.name),
-        envelope: Envelope::V3,
-        ready: Ready::read(request, now),
+        api: api.as_ref().ok().map(|api| api.name),
+        envelope: Box::new(Envelope::V3),
+        ready: admissible_v1(request, parameters, api, now),
     }
 }
 
 /// As [`read`], of the legacy API.
 pub(crate) fn read_v2(request: &Request<Bytes>, now: Timestamp) -> Read {
-    let parameters = Parameters::of_request(request);
+    let parameters = Parameters::of_request(request, &V2);
     let action = parameters.as_ref().ok().and_then(|parameters| parameters.get("Action"));
     let api = action.and_then(|action| find_api(V2_SERVICE, action));
     Read {
-        api_name: api.map_or(UNKNOWN_API, |api| api.name),
-        envelope: Envelope::V2,
-        ready: parameters.and_then(|parameters| Ready::read_v2(request, parameters, now)),
+        api: api.map(|api| api.name),
+        envelope: Box::new(Envelope::V2),
+        ready: parameters.and_then(|parameters| admissible_v2(request, parameters, now)),
     }
 }
 
 /// A call too large to be read.
 pub(crate) fn read_too_large() -> Read {
     let refusal = Refusal::new("RequestSizeLimitExceeded", "the request is larger than 10 MB");
-    Read { api_name: UNKNOWN_API, envelope: Envelope::V3, ready: Err(refusal) }
+    Read { api: None, envelope: Box::new(Envelope::V3), ready: Err(refusal) }
 }
 
-impl Read {
-    /// Holds the call against quota and faults and carries it out.
-    pub(crate) fn answer(self, memory: &mut Memory, now: Timestamp, moment: Duration) -> Delivery {
-        memory.counters.arrived(self.api_name, moment);
-        let request_id = memory.request_ids.next();
-        let admitted = self.ready.and_then(|ready| ready.admit(memory, now, moment));
-        let (code, delivery) = match admitted {
-            Ok((route, act)) => route.play(act, memory, now, &request_id),
-            Err(refusal) => {
-                let answer = self.envelope.refusal(&refusal, &request_id);
-                (refusal.code.into_owned(), Delivery::Whole(answer))
-            }
-        };
-        memory.counters.ended(self.api_name, &code);
-        delivery
+fn admissible(request: &Request<Bytes>, now: Timestamp) -> Result<Ready, Refusal> {
+    let action = action_of(request).ok_or_else(|| missing("X-TC-Action"))?;
+    let version = verify::header(request, "x-tc-version").ok_or_else(|| missing("X-TC-Version"))?;
+    let caller = verify::verify(request, now)?;
+    if !apis().any(|api| api.name.service() == caller.service) {
+        return Err(Refusal::new("NoSuchProduct", format!("there is no product `{}`", caller.service)));
     }
+    let api = find_api(&caller.service, action).ok_or_else(|| {
+        Refusal::new("InvalidAction", format!("{} has no action `{action}`", caller.service))
+    })?;
+    if version != api.version {
+        let message = format!("{} has no version `{version}`, only `{}`", caller.service, api.version);
+        return Err(Refusal::new("NoSuchVersion", message));
+    }
+    let region = verify::header(request, "x-tc-region").unwrap_or_default();
+    if api.is_regional && region.is_empty() {
+        return Err(missing("X-TC-Region"));
+    }
+    let act = Arguments::of_request(request).and_then(api.read);
+    let (name, per_second, region) = (api.name, api.per_second, region.to_owned());
+    Ok(Ready { api: name, per_second, key_id: caller.key_id, region, once: None, act })
 }
 
-impl Ready {
-    fn read(request: &Request<Bytes>, now: Timestamp) -> Result<Ready, Refusal> {
-        let action = action_of(request).ok_or_else(|| Refusal::missing("X-TC-Action"))?;
-        let version =
-            verify::header(request, "x-tc-version").ok_or_else(|| Refusal::missing("X-TC-Version"))?;
-        let caller = verify::verify(request, now)?;
-        if !apis().any(|api| api.service() == caller.service) {
-            return Err(Refusal::new("NoSuchProduct", format!("there is no product `{}`", caller.service)));
-        }
-        let api = find_api(&caller.service, action).ok_or_else(|| {
-            Refusal::new("InvalidAction", format!("{} has no action `{action}`", caller.service))
-        })?;
-        if version != api.version {
-            let message = format!("{} has no version `{version}`, only `{}`", caller.service, api.version);
-            return Err(Refusal::new("NoSuchVersion", message));
-        }
-        let region = verify::header(request, "x-tc-region").unwrap_or_default();
-        if api.is_regional && region.is_empty() {
-            return Err(Refusal::missing("X-TC-Region"));
-        }
-        let act = Arguments::of_request(request).and_then(api.read);
-        let region = region.to_owned();
-        let route = Route { api, envelope: Envelope::V3, key_id: caller.key_id, region };
-        Ok(Ready { route, once: None, act })
+fn admissible_v1(
+    request: &Request<Bytes>,
+    parameters: Parameters,
+    api: Result<&'static Api, Refusal>,
+    now: Timestamp,
+) -> Result<Ready, Refusal> {
+    parameters.require("Version")?;
+    let once = verify_flat::verify(request, &parameters, now)?;
+    let api = api?;
+    let region = parameters.get("Region").unwrap_or_default().to_owned();
+    if api.is_regional && region.is_empty() {
+        return Err(missing("Region"));
     }
-
-    fn read_v2(request: &Request<Bytes>, parameters: Parameters, now: Timestamp) -> Result<Ready, Refusal> {
-        let once = verify_v2::verify(request, &parameters, now)?;
-        let action = parameters.get("Action").unwrap_or_default();
-        let api = find_api(V2_SERVICE, action)
-            .ok_or_else(|| Refusal::new("6100", format!("there is no action `{action}` here")))?;
-        let region = parameters.get("Region").unwrap_or_default().to_owned();
-        if region.is_empty() {
-            return Err(Refusal::missing("Region"));
-        }
-        let key_id = once.key_id().to_owned();
-        let act = (api.read)(Arguments::of_pairs(parameters.into_business()));
-        let route = Route { api, envelope: Envelope::V2, key_id, region };
-        Ok(Ready { route, once: Some(once), act })
-    }
-
-    fn admit(self, memory: &mut Memory, now: Timestamp, moment: Duration) -> Result<(Route, Act), Refusal> {
-        let Ready { route, once, act } = self;
-        if once.is_some_and(|once| !memory.replays.admit(once, now)) {
-            return Err(Refusal::new("4500", "this `Nonce` and `Timestamp` were seen before"));
-        }
-        let Api { name, per_second, .. } = *route.api;
-        let key = QuotaKey { key_id: route.key_id.clone(), api: name, region: route.region.clone() };
-        if !memory.pace.admit(key, per_second, moment) {
-            let message = format!("more than {per_second} calls of {name} in a second");
-            return Err(Refusal::new(route.envelope.too_fast(), message));
-        }
-        Ok((route, act?))
-    }
+    Ok(ready_once(api, once, region, parameters))
 }
 
-impl Route {
-    fn play(self, act: Act, memory: &mut Memory, now: Timestamp, request_id: &str) -> (String, Delivery) {
-        let envelope = self.envelope;
-        let refuse = |code: &str| {
-            let refusal = Refusal::new(code.to_owned(), "a fault that was asked for");
-            envelope.refusal(&refusal, request_id)
-        };
-        let call = Call { api: self.api.name, instances: &act.instances, refuse: &refuse };
-        let Memory { world, faults, .. } = memory;
-        let perform = act.perform;
-        let played = faults.play(&call, |lag| {
-            let visit = Visit { key_id: &self.key_id, region: &self.region, now, request_id, lag };
-            match perform(world, &visit) {
-                Ok(response) => Acted::Done(envelope.success(response, request_id)),
-                Err(refusal) => Acted::Refused {
-                    answer: envelope.refusal(&refusal, request_id),
-                    code: refusal.code.into_owned(),
-                },
-            }
-        });
-        (played.code, played.delivery)
+/// The service is not among the parameters: where the host does not name one, the version tells.
+fn find_api_v1(request: &Request<Bytes>, parameters: &Parameters) -> Result<&'static Api, Refusal> {
+    let host = verify::header(request, "host").unwrap_or_default();
+    let label = host.split('.').next().unwrap_or_default();
+    let is_named = apis().any(|api| api.name.service() == label);
+    let (action, version) = (parameters.require("Action")?, parameters.require("Version")?);
+    let mut known = apis()
+        .filter(|api| api.name.service() != V2_SERVICE && (!is_named || api.name.service() == label))
+        .filter(|api| api.name.action() == action)
+        .peekable();
+    if known.peek().is_none() {
+        return Err(Refusal::new("InvalidAction", format!("there is no action `{action}`")));
     }
+    known
+        .find(|api| api.version == version)
+        .ok_or_else(|| Refusal::new("NoSuchVersion", format!("`{action}` has no version `{version}`")))
 }
 
-impl Api {
-    fn service(&self) -> &'static str {
-        self.name.split_once(':').map_or("", |(service, _)| service)
+fn admissible_v2(request: &Request<Bytes>, parameters: Parameters, now: Timestamp) -> Result<Ready, Refusal> {
+    let once = verify_flat::verify(request, &parameters, now)?;
+    let action = parameters.get("Action").unwrap_or_default();
+    let api = find_api(V2_SERVICE, action)
+        .ok_or_else(|| Refusal::new("6100", format!("there is no action `{action}` here")))?;
+    let region = parameters.get("Region").unwrap_or_default().to_owned();
+    if region.is_empty() {
+        return Err(missing("Region"));
     }
-
-    fn action(&self) -> &'static str {
-        self.name.split_once(':').map_or(self.name, |(_, action)| action)
-    }
+    Ok(ready_once(api, once, region, parameters))
 }
 
-impl Visit<'_> {
-    /// The moment whose state a read shows.
-    fn read_at(&self) -> Timestamp {
-        self.now.checked_sub(signed(self.lag)).unwrap_or(Timestamp::MIN)
-    }
-
-    /// The moment from which on readers see a purchase.
-    fn seen_from(&self) -> Timestamp {
-        self.now.checked_add(signed(self.lag)).unwrap_or(Timestamp::MAX)
-    }
+fn ready_once(api: &Api, once: Once, region: String, parameters: Parameters) -> Ready {
+    let act = (api.read)(Arguments::of_pairs(parameters.into_business()));
+    let (name, per_second, key_id) = (api.name, api.per_second, once.key_id.clone());
+    Ready { api: name, per_second, key_id, region, once: Some(once), act }
 }
 
-impl Refusal {
-    fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Refusal {
-        Refusal { code: code.into(), message: message.into() }
-    }
+fn missing(name: &str) -> Refusal {
+    Refusal::new("MissingParameter", format!("`{name}` is missing"))
+}
 
-    fn missing(name: &str) -> Refusal {
-        Refusal::new("MissingParameter", format!("`{name}` is missing"))
-    }
-
-    fn invalid(name: &str, problem: &str) -> Refusal {
-        Refusal::new("InvalidParameter", format!("`{name}` {problem}"))
-    }
+fn invalid(name: &str, problem: &str) -> Refusal {
+    Refusal::new("InvalidParameter", format!("`{name}` {problem}"))
 }
 
 fn apis() -> impl Iterator<Item = &'static Api> {
@@ -280,23 +181,23 @@ fn apis() -> impl Iterator<Item = &'static Api> {
 }
 
 fn find_api(service: &str, action: &str) -> Option<&'static Api> {
-    apis().find(|api| api.service() == service && api.action() == action)
+    apis().find(|api| api.name.service() == service && api.name.action() == action)
 }
 
 fn action_of(request: &Request<Bytes>) -> Option<&str> {
     verify::header(request, "x-tc-action")
 }
 
-fn signed(lag: Duration) -> SignedDuration {
-    SignedDuration::try_from(lag).unwrap_or(SignedDuration::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
+    use serde_json::{Value, json};
 
-    use serde_json::json;
+    use crate::sandbox::desk::Visit;
+    use crate::sandbox::world::World;
 
     use super::*;
 
@@ -399,10 +300,10 @@ mod tests {
             let lag = Duration::from_secs(lag_seconds);
             let visit = Visit { key_id: "AKIDsandbox", region: "ap-guangzhou", now: now(), request_id: "r", lag };
             let mut world = World::new(now());
-            let api = apis().find(|known| known.name == api).unwrap();
+            let api = apis().find(|known| known.name.0 == api).unwrap();
             let act = Arguments::of_request(&request).and_then(api.read);
             let answer = act.and_then(|act| (act.perform)(&mut world, &visit));
-            let is_purchase = matches!(api.action(), "RenewInstance" | "RenewInstances" | "UpgradeInstance");
+            let is_purchase = matches!(api.name.action(), "RenewInstance" | "RenewInstances" | "UpgradeInstance");
             prop_assert_eq!(world.ledger().len(), usize::from(is_purchase && answer.is_ok()));
         }
     }

@@ -10,9 +10,10 @@ use crate::domain::money::Fen;
 use crate::domain::observation::Spec;
 use crate::domain::order::Target;
 use crate::domain::product::Product;
+use crate::sandbox::desk::{Act, ApiName, Refusal, Visit};
 use crate::sandbox::instance::{ChargeType, Family, Instance, Look, State};
 use crate::sandbox::tencentcloud::arguments::Arguments;
-use crate::sandbox::tencentcloud::{Act, Api, Refusal, Visit, stamp};
+use crate::sandbox::tencentcloud::{Api, invalid, missing, stamp};
 use crate::sandbox::upgrade::NoUpgrade;
 use crate::sandbox::world::{NoSale, Renewal, Term, Upgrade, World, days_later};
 
@@ -62,35 +63,35 @@ const REGION_IDS: [(&str, u32); 15] = [
 
 pub(super) const APIS: &[Api] = &[
     Api {
-        name: "redis:RenewInstance",
+        name: ApiName("redis:RenewInstance"),
         version: VERSION,
         per_second: 20,
         is_regional: true,
         read: renew_instance,
     },
     Api {
-        name: "redis:InquiryPriceRenewInstance",
+        name: ApiName("redis:InquiryPriceRenewInstance"),
         version: VERSION,
         per_second: 20,
         is_regional: true,
         read: inquiry_price_renew_instance,
     },
     Api {
-        name: "redis:UpgradeInstance",
+        name: ApiName("redis:UpgradeInstance"),
         version: VERSION,
         per_second: 20,
         is_regional: true,
         read: upgrade_instance,
     },
     Api {
-        name: "redis:InquiryPriceUpgradeInstance",
+        name: ApiName("redis:InquiryPriceUpgradeInstance"),
         version: VERSION,
         per_second: 20,
         is_regional: true,
         read: inquiry_price_upgrade_instance,
     },
     Api {
-        name: "redis:DescribeInstances",
+        name: ApiName("redis:DescribeInstances"),
         version: VERSION,
         per_second: 35,
         is_regional: true,
@@ -105,7 +106,7 @@ fn renew_instance(mut arguments: Arguments) -> Result<Act, Refusal> {
     if let Some(pay_mode) = arguments.text("ModifyPayMode")?
         && !pay_mode.eq_ignore_ascii_case("prepaid")
     {
-        return Err(Refusal::invalid("ModifyPayMode", "can only be prepaid"));
+        return Err(invalid("ModifyPayMode", "can only be prepaid"));
     }
     arguments.finish()?;
     Ok(Act {
@@ -144,7 +145,7 @@ fn upgrade_instance(mut arguments: Arguments) -> Result<Act, Refusal> {
     let instance = instance_id(&mut arguments)?;
     let target = target(&mut arguments)?;
     if !matches!(arguments.integer("SwitchOption")?, None | Some(1 | 2)) {
-        return Err(Refusal::invalid("SwitchOption", "must be 1 or 2"));
+        return Err(invalid("SwitchOption", "must be 1 or 2"));
     }
     arguments.refuse_unplayed(&["NodeSet"])?;
     arguments.finish()?;
@@ -184,7 +185,7 @@ fn describe_instances(mut arguments: Arguments) -> Result<Act, Refusal> {
 }
 
 fn instance_id(arguments: &mut Arguments) -> Result<String, Refusal> {
-    let id = arguments.text("InstanceId")?.ok_or_else(|| Refusal::missing("InstanceId"))?;
+    let id = arguments.text("InstanceId")?.ok_or_else(|| missing("InstanceId"))?;
     if id.is_empty() {
         return Err(Refusal::new("InvalidParameter.EmptyParam", "`InstanceId` is empty"));
     }
@@ -192,7 +193,7 @@ fn instance_id(arguments: &mut Arguments) -> Result<String, Refusal> {
 }
 
 fn period(arguments: &mut Arguments) -> Result<u32, Refusal> {
-    let period = arguments.integer("Period")?.ok_or_else(|| Refusal::missing("Period"))?;
+    let period = arguments.integer("Period")?.ok_or_else(|| missing("Period"))?;
     if period < 1 {
         let message = "`Period` is at least one month";
         return Err(Refusal::new("LimitExceeded.PeriodLessThanMinLimit", message));
@@ -207,10 +208,10 @@ fn period(arguments: &mut Arguments) -> Result<u32, Refusal> {
 fn target(arguments: &mut Arguments) -> Result<Target, Refusal> {
     let mut number = |name: &str| {
         let given = arguments.integer(name)?.map(u32::try_from).transpose();
-        given.map_err(|_| Refusal::invalid(name, "is out of range"))
+        given.map_err(|_| invalid(name, "is out of range"))
     };
     Ok(Target {
-        mem_size_mb: number("MemSize")?.ok_or_else(|| Refusal::missing("MemSize"))?,
+        mem_size_mb: number("MemSize")?.ok_or_else(|| missing("MemSize"))?,
         shards: number("RedisShardNum")?,
         replicas: number("RedisReplicasNum")?,
     })
@@ -281,10 +282,10 @@ impl InstanceQuery {
         let limit = arguments.integer("Limit")?.unwrap_or(DEFAULT_LIMIT);
         let offset = arguments.integer("Offset")?.unwrap_or(0);
         if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(Refusal::invalid("Limit", "must be from 1 to 1000"));
+            return Err(invalid("Limit", "must be from 1 to 1000"));
         }
         if offset < 0 || offset % limit != 0 {
-            return Err(Refusal::invalid("Offset", "must be a multiple of `Limit`"));
+            return Err(invalid("Offset", "must be a multiple of `Limit`"));
         }
         let (one, many) = (arguments.text("InstanceId")?, arguments.texts("InstanceIds")?);
         Ok(InstanceQuery {
@@ -338,7 +339,7 @@ impl Order {
         let order = match arguments.integer("OrderType")? {
             Some(0) => Order::SoonestFirst,
             None | Some(1) => Order::LatestFirst,
-            Some(_) => return Err(Refusal::invalid("OrderType", "must be 0 or 1")),
+            Some(_) => return Err(invalid("OrderType", "must be 0 or 1")),
         };
         match by.as_deref() {
             None => Ok(None),
@@ -354,7 +355,7 @@ fn charge_type(arguments: &mut Arguments) -> Result<Option<ChargeType>, Refusal>
         None => Ok(None),
         Some("prepaid") => Ok(Some(ChargeType::Prepaid)),
         Some("postpaid") => Ok(Some(ChargeType::Postpaid)),
-        Some(_) => Err(Refusal::invalid("BillingMode", "must be prepaid or postpaid")),
+        Some(_) => Err(invalid("BillingMode", "must be prepaid or postpaid")),
     }
 }
 

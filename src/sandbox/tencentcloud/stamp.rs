@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
-use crate::sandbox::tencentcloud::Refusal;
+use crate::sandbox::desk::Refusal;
+use crate::sandbox::tencentcloud::invalid;
 use crate::sandbox::world::CLOUD_ZONE;
 
 const FORMAT: &str = "%Y-%m-%d %H:%M:%S";
@@ -16,6 +17,6 @@ pub(super) fn write(at: Timestamp) -> String {
 
 pub(super) fn read(name: &str, text: &str) -> Result<Timestamp, Refusal> {
     let read = DateTime::strptime(FORMAT, text).and_then(|bare| bare.to_zoned(CLOUD_ZONE));
-    let shape = |_| Refusal::invalid(name, "is not a time such as 2026-01-31 23:59:59");
+    let shape = |_| invalid(name, "is not a time such as 2026-01-31 23:59:59");
     read.map(|zoned| zoned.timestamp()).map_err(shape)
 }

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::cloud::canonical::{hex, hmac_sha256, sha256_hex};
-use crate::sandbox::tencentcloud::Refusal;
+use crate::sandbox::desk::Refusal;
+use crate::sandbox::tencentcloud::{invalid, missing};
 use crate::sandbox::{SECRET_KEY, TENCENT_KEY_PREFIX};
 
 const ALGORITHM: &str = "TC3-HMAC-SHA256";
@@ -48,7 +49,7 @@ pub(super) fn claimed_service(request: &Request<Bytes>) -> Option<String> {
 }
 
 pub(super) fn verify(request: &Request<Bytes>, now: Timestamp) -> Result<Caller, Refusal> {
-    let text = header(request, AUTHORIZATION.as_str()).ok_or_else(|| Refusal::missing("Authorization"))?;
+    let text = header(request, AUTHORIZATION.as_str()).ok_or_else(|| missing("Authorization"))?;
     let claim = Authorization::parse(text).ok_or_else(|| {
         let shape = "TC3-HMAC-SHA256 Credential=ID/DATE/SERVICE/tc3_request, SignedHeaders=content-type;host, Signature=HEX";
         Refusal::new("AuthFailure.InvalidAuthorization", format!("`Authorization` is not {shape}"))
@@ -72,11 +73,10 @@ pub(super) fn verify(request: &Request<Bytes>, now: Timestamp) -> Result<Caller,
 }
 
 fn signed_at(request: &Request<Bytes>, now: Timestamp) -> Result<Timestamp, Refusal> {
-    let text = header(request, "x-tc-timestamp").ok_or_else(|| Refusal::missing("X-TC-Timestamp"))?;
+    let text = header(request, "x-tc-timestamp").ok_or_else(|| missing("X-TC-Timestamp"))?;
     let seconds: Option<i64> = text.parse().ok();
     let signed_at = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
-    let signed_at =
-        signed_at.ok_or_else(|| Refusal::invalid("X-TC-Timestamp", "is not a number of unix seconds"))?;
+    let signed_at = signed_at.ok_or_else(|| invalid("X-TC-Timestamp", "is not a number of unix seconds"))?;
     if signed_at.as_second().abs_diff(now.as_second()) > MAX_SKEW_SECONDS {
         let message = format!("X-TC-Timestamp is {text}, here it is {}", now.as_second());
         return Err(Refusal::new("AuthFailure.SignatureExpire", message));

@@ -6,7 +6,8 @@ use hyper::body::Bytes;
 use hyper::{Method, Request};
 use serde_json::{Map, Value};
 
-use crate::sandbox::volcengine::Refusal;
+use crate::sandbox::desk::Refusal;
+use crate::sandbox::volcengine::{invalid, missing};
 
 /// In the query of every call, beside the parameters of a GET.
 const ROUTING: [&str; 3] = ["Action", "Version", "X-Expires"];
@@ -64,14 +65,14 @@ impl Arguments {
     }
 
     pub(super) fn required(&mut self, name: &str) -> Result<String, Refusal> {
-        self.text(name)?.ok_or_else(|| Refusal::missing(name))
+        self.text(name)?.ok_or_else(|| missing(name))
     }
 
     pub(super) fn integer(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
         let from_query = self.from_query;
         let read = |value: Value| {
             let digits = value.as_str().filter(|_| from_query).and_then(|text| text.parse().ok());
-            value.as_i64().or(digits).ok_or_else(|| Refusal::invalid(name, "is not an integer"))
+            value.as_i64().or(digits).ok_or_else(|| invalid(name, "is not an integer"))
         };
         self.take(name).map(read).transpose()
     }
@@ -81,10 +82,10 @@ impl Arguments {
         let items = match self.take(name) {
             None => return Ok(None),
             Some(Value::Array(items)) => items,
-            Some(_) => return Err(Refusal::invalid(name, "is not a list")),
+            Some(_) => return Err(invalid(name, "is not a list")),
         };
         if items.len() > max {
-            return Err(Refusal::invalid(name, &format!("has more than {max} entries")));
+            return Err(invalid(name, &format!("has more than {max} entries")));
         }
         items.into_iter().map(|item| as_text(name, item)).collect::<Result<_, _>>().map(Some)
     }
@@ -97,7 +98,7 @@ impl Arguments {
     ) -> Result<Option<&'static str>, Refusal> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         let found = words.iter().find(|word| **word == text);
-        let problem = || Refusal::invalid(name, &format!("is none of {}", words.join(", ")));
+        let problem = || invalid(name, &format!("is none of {}", words.join(", ")));
         found.copied().map(Some).ok_or_else(problem)
     }
 
@@ -120,7 +121,7 @@ impl Arguments {
 fn as_text(name: &str, value: Value) -> Result<String, Refusal> {
     match value {
         Value::String(text) => Ok(text),
-        _ => Err(Refusal::invalid(name, "is not a string")),
+        _ => Err(invalid(name, "is not a string")),
     }
 }
 
@@ -136,11 +137,11 @@ impl Page {
         let max_results = match wanted.map(usize::try_from) {
             None | Some(Ok(0)) => default,
             Some(Ok(wanted)) if wanted <= max => wanted,
-            Some(_) => return Err(Refusal::invalid("MaxResults", &format!("must be from 1 to {max}"))),
+            Some(_) => return Err(invalid("MaxResults", &format!("must be from 1 to {max}"))),
         };
         let from = match arguments.text("NextToken")? {
             None => 0,
-            Some(token) => token.parse().map_err(|_| Refusal::invalid("NextToken", "is not one we gave"))?,
+            Some(token) => token.parse().map_err(|_| invalid("NextToken", "is not one we gave"))?,
         };
         Ok(Page { from, max_results })
     }

@@ -6,9 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::domain::money::Fen;
+use crate::sandbox::desk::{Act, ApiName, Refusal, Visit};
 use crate::sandbox::instance::{Family, Instance, Look, RenewFlag, State};
 use crate::sandbox::volcengine::arguments::{Arguments, Page};
-use crate::sandbox::volcengine::{Act, Api, Refusal, Verb, Visit};
+use crate::sandbox::volcengine::{Api, Verb, missing};
 use crate::sandbox::world::{NoSale, Order, Term, World};
 
 const VERSION: &str = "2022-01-01";
@@ -37,7 +38,7 @@ const STATUSES: [&str; 8] =
     ["UnPaid", PAID, "Closed", "Paying", "Refunded", "Refunding", "RefundFail", "PartialRefunded"];
 
 const fn post(name: &'static str, per_second: usize, read: fn(Arguments) -> Result<Act, Refusal>) -> Api {
-    Api { name, version: VERSION, per_second, verb: Verb::Post, read }
+    Api { name: ApiName(name), version: VERSION, per_second, verb: Verb::Post, read }
 }
 
 /// The first two limits are documented; the others are not, and are the same as the second.
@@ -48,7 +49,7 @@ pub(super) const APIS: &[Api] = &[
     post("billing:GetOrder", 10, get_order),
     post("billing:ListOrderProductDetails", 10, list_order_product_details),
     Api {
-        name: "billing:QueryBalanceAcct",
+        name: ApiName("billing:QueryBalanceAcct"),
         version: VERSION,
         per_second: 10,
         verb: Verb::Either,
@@ -107,7 +108,7 @@ fn available(instance: &Instance, read_at: Timestamp) -> Value {
 fn query_price_for_renew(mut arguments: Arguments) -> Result<Act, Refusal> {
     let product = arguments.required("Product")?;
     let ids = arguments.texts("InstanceIDList", MAX_PRICED)?.unwrap_or_default();
-    let duration = arguments.integer("UseDuration")?.ok_or_else(|| Refusal::missing("UseDuration"))?;
+    let duration = arguments.integer("UseDuration")?.ok_or_else(|| missing("UseDuration"))?;
     arguments.finish()?;
     if !product.eq_ignore_ascii_case("ECS") || ids.is_empty() {
         return Err(Refusal::new("InvalidParam", "`Product` must be ECS, and `InstanceIDList` not empty"));

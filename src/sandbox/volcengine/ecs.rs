@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::domain::product::{Product, VolcengineProduct};
+use crate::sandbox::desk::{Act, ApiName, Refusal, Visit};
 use crate::sandbox::instance::{ChargeType, Family, Instance, Look, State};
 use crate::sandbox::tokens::NoSecondSale;
 use crate::sandbox::volcengine::arguments::{Arguments, Page};
-use crate::sandbox::volcengine::{Act, Api, Refusal, Verb, Visit};
+use crate::sandbox::volcengine::{Api, Verb, missing};
 use crate::sandbox::world::{CLOUD_ZONE, NoSale, Renewal, Term, World};
 
 const VERSION: &str = "2020-04-01";
@@ -22,14 +23,14 @@ const TOKEN_MAX_CHARS: usize = 64;
 /// Neither page publishes a quota; these are looser than what clients should keep to.
 pub(super) const APIS: &[Api] = &[
     Api {
-        name: "ecs:RenewInstance",
+        name: ApiName("ecs:RenewInstance"),
         version: VERSION,
         per_second: 10,
         verb: Verb::Get,
         read: renew_instance,
     },
     Api {
-        name: "ecs:DescribeInstances",
+        name: ApiName("ecs:DescribeInstances"),
         version: VERSION,
         per_second: 20,
         verb: Verb::Get,
@@ -79,7 +80,7 @@ fn client_token(arguments: &mut Arguments) -> Result<Option<String>, Refusal> {
 }
 
 fn period(arguments: &mut Arguments) -> Result<u32, Refusal> {
-    let period = arguments.integer("Period")?.ok_or_else(|| Refusal::missing("Period"))?;
+    let period = arguments.integer("Period")?.ok_or_else(|| missing("Period"))?;
     let on_sale = |months: &u32| PRODUCT.sells_months(*months);
     u32::try_from(period).ok().filter(on_sale).ok_or_else(|| {
         let message = format!("`Period` is {} months, not {period}", PRODUCT.months_on_sale());

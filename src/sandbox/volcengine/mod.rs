@@ -5,32 +5,22 @@
 mod arguments;
 mod billing;
 mod ecs;
+mod envelope;
 mod verify;
-
-use std::borrow::Cow;
-use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request};
-use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use jiff::Timestamp;
 
-use crate::sandbox::Memory;
-use crate::sandbox::delivery::{Answer, Delivery};
-use crate::sandbox::faults::{Acted, Call};
-use crate::sandbox::pace::QuotaKey;
+use crate::sandbox::desk::{Act, ApiName, Read, Ready, Refusal};
 use crate::sandbox::volcengine::arguments::Arguments;
-use crate::sandbox::world::World;
-
-/// Under which name calls are counted that name no API we know.
-const UNKNOWN_API: &str = "unknown";
+use crate::sandbox::volcengine::envelope::Metadata;
 
 /// One action of one service.
 #[derive(Debug)]
 struct Api {
-    /// `service:Action`, as configuration and faults write it.
-    name: &'static str,
+    name: ApiName,
     version: &'static str,
     /// The quota of one key in one region.
     per_second: usize,
@@ -48,60 +38,8 @@ enum Verb {
 
 const SERVICES: [&[Api]; 2] = [ecs::APIS, billing::APIS];
 
-/// A call whose parameters are read.
-struct Act {
-    /// What faults may aim at.
-    instances: Vec<String>,
-    perform: Box<Perform>,
-}
-
-/// Gives the `Result` of a successful answer.
-type Perform = dyn FnOnce(&mut World, &Visit<'_>) -> Result<Value, Refusal> + Send;
-
-/// Who calls, and when.
-struct Visit<'a> {
-    key_id: &'a str,
-    now: Timestamp,
-    /// Reads and what a purchase shows to readers lag by so much.
-    lag: Duration,
-}
-
-/// A documented error code with words of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Refusal {
-    code: Cow<'static, str>,
-    message: String,
-}
-
-/// A call with a good signature. Parameters are judged after the quota: a call with bad ones uses it up too.
-struct Ready {
-    api: &'static Api,
-    key_id: String,
-    region: String,
-    act: Result<Act, Refusal>,
-}
-
-/// What can be said of a call without the memory of the cloud.
-pub(crate) struct Read {
-    api_name: &'static str,
-    metadata: Metadata,
-    ready: Result<Ready, Refusal>,
-}
-
-/// What every answer repeats of its call.
-struct Metadata {
-    action: String,
-    version: String,
-    service: String,
-    region: String,
-}
-
-pub(crate) fn knows_api(name: &str) -> bool {
-    apis().any(|api| api.name == name || api.action() == name)
-}
-
-pub(crate) fn api_names() -> Vec<&'static str> {
-    apis().map(|api| api.name).collect()
+pub(crate) fn api_names() -> impl Iterator<Item = ApiName> {
+    apis().map(|api| api.name)
 }
 
 /// Whether a call is for this provider: it signs this way, or names its action in the query and signs no other way.
@@ -119,135 +57,31 @@ pub(crate) fn is_meant(request: &Request<Bytes>) -> bool {
 pub(crate) fn read(request: &Request<Bytes>, now: Timestamp) -> Read {
     let metadata = Metadata::of(request);
     let api = find_api(&metadata.service, &metadata.action);
-    let ready = Ready::read(request, &metadata, now);
-    Read { api_name: api.map_or(UNKNOWN_API, |api| api.name), metadata, ready }
+    let ready = admissible(request, &metadata, now);
+    Read { api: api.map(|api| api.name), envelope: Box::new(metadata), ready }
 }
 
-impl Read {
-    /// Holds the call against quota and faults and carries it out.
-    pub(crate) fn answer(self, memory: &mut Memory, now: Timestamp, moment: Duration) -> Delivery {
-        let Read { api_name, metadata, ready } = self;
-        memory.counters.arrived(api_name, moment);
-        let request_id = memory.request_ids.next();
-        let envelope = Envelope { metadata: &metadata, request_id: &request_id };
-        let (code, delivery) = match ready.and_then(|ready| ready.admit(memory, moment)) {
-            Ok((ready, act)) => ready.play(act, memory, now, &envelope),
-            Err(refusal) => (refusal.code.to_string(), Delivery::Whole(envelope.refusal(&refusal))),
-        };
-        memory.counters.ended(api_name, &code);
-        delivery
+fn admissible(request: &Request<Bytes>, metadata: &Metadata, now: Timestamp) -> Result<Ready, Refusal> {
+    let Metadata { action, version, .. } = metadata;
+    if action.is_empty() || version.is_empty() {
+        return Err(Refusal::new("MissingParameter", "`Action` or `Version` is missing in the query"));
     }
-}
-
-/// A call with its quota and parameters in order.
-struct Admitted {
-    api: &'static Api,
-    key_id: String,
-}
-
-impl Ready {
-    fn read(request: &Request<Bytes>, metadata: &Metadata, now: Timestamp) -> Result<Ready, Refusal> {
-        let Metadata { action, version, .. } = metadata;
-        if action.is_empty() || version.is_empty() {
-            return Err(Refusal::new("MissingParameter", "`Action` or `Version` is missing in the query"));
-        }
-        let caller = verify::verify(request, now)?;
-        if !apis().any(|api| api.service() == caller.service) {
-            return Err(Refusal::new("ServiceNotFound", format!("there is no service `{}`", caller.service)));
-        }
-        let api = find_api(&caller.service, action).filter(|api| api.version == version);
-        let api = api.ok_or_else(|| {
-            let message = format!("{} has no action `{action}` in version `{version}`", caller.service);
-            Refusal::new("InvalidActionOrVersion", message)
-        })?;
-        if !api.verb.takes(request.method()) {
-            let message = format!("`{action}` cannot be called by {}", request.method());
-            return Err(Refusal::new("MethodNotAllowed", message));
-        }
-        let act = Arguments::of_request(request).and_then(api.read);
-        Ok(Ready { api, key_id: caller.key_id, region: caller.region, act })
+    let caller = verify::verify(request, now)?;
+    if !apis().any(|api| api.name.service() == caller.service) {
+        return Err(Refusal::new("ServiceNotFound", format!("there is no service `{}`", caller.service)));
     }
-
-    fn admit(self, memory: &mut Memory, moment: Duration) -> Result<(Admitted, Act), Refusal> {
-        let Ready { api, key_id, region, act } = self;
-        let Api { name, per_second, .. } = *api;
-        let key = QuotaKey { key_id: key_id.clone(), api: name, region };
-        if !memory.pace.admit(key, per_second, moment) {
-            let message = format!("more than {per_second} calls of {name} in a second");
-            return Err(Refusal::new("AccountFlowLimitExceeded", message));
-        }
-        Ok((Admitted { api, key_id }, act?))
+    let api = find_api(&caller.service, action).filter(|api| api.version == version);
+    let api = api.ok_or_else(|| {
+        let message = format!("{} has no action `{action}` in version `{version}`", caller.service);
+        Refusal::new("InvalidActionOrVersion", message)
+    })?;
+    if !api.verb.takes(request.method()) {
+        let message = format!("`{action}` cannot be called by {}", request.method());
+        return Err(Refusal::new("MethodNotAllowed", message));
     }
-}
-
-impl Admitted {
-    fn play(
-        self,
-        act: Act,
-        memory: &mut Memory,
-        now: Timestamp,
-        envelope: &Envelope<'_>,
-    ) -> (String, Delivery) {
-        let refuse =
-            |code: &str| envelope.refusal(&Refusal::new(code.to_owned(), "a fault that was asked for"));
-        let call = Call { api: self.api.name, instances: &act.instances, refuse: &refuse };
-        let Memory { world, faults, .. } = memory;
-        let perform = act.perform;
-        let played =
-            faults.play(&call, |lag| match perform(world, &Visit { key_id: &self.key_id, now, lag }) {
-                Ok(result) => Acted::Done(envelope.success(&result)),
-                Err(refusal) => {
-                    Acted::Refused { answer: envelope.refusal(&refusal), code: refusal.code.into_owned() }
-                }
-            });
-        (played.code, played.delivery)
-    }
-}
-
-struct Envelope<'a> {
-    metadata: &'a Metadata,
-    request_id: &'a str,
-}
-
-impl Envelope<'_> {
-    fn success(&self, result: &Value) -> Answer {
-        Answer::json(200, &json!({ "ResponseMetadata": self.to_json(), "Result": result }))
-    }
-
-    fn refusal(&self, refusal: &Refusal) -> Answer {
-        let mut metadata = self.to_json();
-        metadata["Error"] = json!({ "Code": refusal.code, "Message": refusal.message, "CodeN": 0 });
-        Answer::json(refusal.http_status(), &json!({ "ResponseMetadata": metadata }))
-    }
-
-    fn to_json(&self) -> Value {
-        let Metadata { action, version, service, region } = self.metadata;
-        json!({
-            "RequestId": self.request_id,
-            "Action": action,
-            "Version": version,
-            "Service": service,
-            "Region": region,
-        })
-    }
-}
-
-impl Metadata {
-    fn of(request: &Request<Bytes>) -> Metadata {
-        let (region, service) = verify::claimed_scope(request).unwrap_or_default();
-        let text = |name| query_value(request, name).unwrap_or_default();
-        Metadata { action: text("Action"), version: text("Version"), service, region }
-    }
-}
-
-impl Api {
-    fn service(&self) -> &'static str {
-        self.name.split_once(':').map_or("", |(service, _)| service)
-    }
-
-    fn action(&self) -> &'static str {
-        self.name.split_once(':').map_or(self.name, |(_, action)| action)
-    }
+    let act = Arguments::of_request(request).and_then(api.read);
+    let (name, per_second) = (api.name, api.per_second);
+    Ok(Ready { api: name, per_second, key_id: caller.key_id, region: caller.region, once: None, act })
 }
 
 impl Verb {
@@ -261,55 +95,15 @@ impl Verb {
     }
 }
 
-impl Visit<'_> {
-    /// The moment whose state a read shows.
-    fn read_at(&self) -> Timestamp {
-        self.now.checked_sub(signed(self.lag)).unwrap_or(Timestamp::MIN)
-    }
-
-    /// The moment from which on readers see a purchase, and its token is no longer in process.
-    fn seen_from(&self) -> Timestamp {
-        self.now.checked_add(signed(self.lag)).unwrap_or(Timestamp::MAX)
-    }
+fn missing(name: &str) -> Refusal {
+    Refusal::new(
+        format!("MissingParameter.{name}"),
+        format!("The required parameter {name} is not supplied."),
+    )
 }
 
-impl Refusal {
-    fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Refusal {
-        Refusal { code: code.into(), message: message.into() }
-    }
-
-    fn missing(name: &str) -> Refusal {
-        Refusal::new(
-            format!("MissingParameter.{name}"),
-            format!("The required parameter {name} is not supplied."),
-        )
-    }
-
-    fn invalid(name: &str, problem: &str) -> Refusal {
-        Refusal::new("InvalidArgument", format!("`{name}` {problem}"))
-    }
-
-    /// As the pages of the codes say; 400 where they say nothing.
-    fn http_status(&self) -> u16 {
-        match &*self.code {
-            "MissingAuthenticationToken"
-            | "MissingSignature"
-            | "InvalidAccessKey"
-            | "InvalidClientTokenId"
-            | "SignatureDoesNotMatch"
-            | "InvalidSecretToken" => 401,
-            "LackPolicy" | "LackProjectPolicy" | "AccessDenied" | "InvalidInstance.RequestForbidden" => 403,
-            "ServiceNotFound" | "InvalidActionOrVersion" | "InvalidInstance.NotFound" => 404,
-            "MethodNotAllowed" => 405,
-            "IdempotentProcessing" | "OperationDenied.ResourceLocked" => 412,
-            "FlowLimitExceeded" | "AccountFlowLimitExceeded" | "RequestLimitExceeded" => 429,
-            "InternalError" | "UndefinedError" => 500,
-            "InternalServiceError" | "FailToConnect" => 502,
-            "ServiceUnavailableTemp" => 503,
-            "InternalServiceTimeout" => 504,
-            _ => 400,
-        }
-    }
+fn invalid(name: &str, problem: &str) -> Refusal {
+    Refusal::new("InvalidArgument", format!("`{name}` {problem}"))
 }
 
 fn apis() -> impl Iterator<Item = &'static Api> {
@@ -317,7 +111,7 @@ fn apis() -> impl Iterator<Item = &'static Api> {
 }
 
 fn find_api(service: &str, action: &str) -> Option<&'static Api> {
-    apis().find(|api| api.service() == service && api.action() == action)
+    apis().find(|api| api.name.service() == service && api.name.action() == action)
 }
 
 fn query_value(request: &Request<Bytes>, name: &str) -> Option<String> {
@@ -325,14 +119,16 @@ fn query_value(request: &Request<Bytes>, name: &str) -> Option<String> {
     pairs.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
 }
 
-fn signed(lag: Duration) -> SignedDuration {
-    SignedDuration::try_from(lag).unwrap_or(SignedDuration::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
+    use serde_json::{Value, json};
+
+    use crate::sandbox::desk::Visit;
+    use crate::sandbox::world::World;
 
     use super::*;
 
@@ -413,9 +209,9 @@ mod tests {
         ) {
             parameters.as_object_mut().unwrap().extend(changes.into_iter().map(|(name, value)| (name.to_owned(), value)));
             let request = Request::builder().method("POST").body(Bytes::from(parameters.to_string())).unwrap();
-            let visit = Visit { key_id: "AKLTsandbox", now: now(), lag: Duration::from_secs(lag_seconds) };
+            let visit = Visit { key_id: "AKLTsandbox", region: "cn-beijing", now: now(), request_id: "r", lag: Duration::from_secs(lag_seconds) };
             let mut world = World::new(now());
-            let api = apis().find(|known| known.name == api).unwrap();
+            let api = apis().find(|known| known.name.0 == api).unwrap();
             let act = Arguments::of_request(&request).and_then(api.read);
             let answer = act.and_then(|act| (act.perform)(&mut world, &visit));
             let is_sold = answer.is_ok_and(|answer| answer.get("OrderId").is_some());

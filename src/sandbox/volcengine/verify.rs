@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cloud::canonical::{hex, hmac_sha256, sha256_hex};
-use crate::sandbox::volcengine::Refusal;
+use crate::sandbox::desk::Refusal;
 use crate::sandbox::{SECRET_KEY, VOLCENGINE_KEY_PREFIX};
 
 pub(super) const ALGORITHM: &str = "HMAC-SHA256";
