@@ -10,8 +10,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::cloud::call::Reply;
-use crate::cloud::reading::{HTTP_OK, MESSAGE_MAX_CHARS, WORD_MAX_CHARS, clip, object, parse};
-pub use crate::cloud::reading::{Scalar, unreadable};
+use crate::cloud::reading::{
+    HTTP_OK, MESSAGE_MAX_CHARS, Scalar, WORD_MAX_CHARS, clip, object, parse, unreadable,
+};
 use crate::cloud::tencentcloud::codes;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::OrderId;

@@ -5,7 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::call::Api;
-use crate::cloud::tencentcloud::answer::{Scalar, time, unreadable};
+use crate::cloud::reading::{Rounding, Scalar, is_payable, unreadable};
+use crate::cloud::tencentcloud::answer::time;
 use crate::cloud::tencentcloud::api3::Action;
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
@@ -118,7 +119,7 @@ impl Deal {
             standing: self.standing(),
             is_renewal: self.is_renewal(),
             months: self.months(),
-            amount: self.real_total_cost.ceiling().map(Fen::new),
+            amount: self.real_total_cost.fen(Rounding::Up).filter(is_payable),
             created_at: self.create_time.text().and_then(|text| time(text, zone)),
         })
     }
@@ -166,6 +167,6 @@ pub struct Balance {
 /// it: an order may go through that it would not cover. `Balance` is the older name of the same amount.
 pub fn balance(answer: Balance) -> Result<Fen, Failure> {
     let Balance { real_balance, balance } = answer;
-    let fen = real_balance.floor().or_else(|| balance.floor());
-    fen.map(Fen::new).ok_or_else(|| unreadable("the answer has no readable `RealBalance`"))
+    let fen = real_balance.fen(Rounding::Down).or_else(|| balance.fen(Rounding::Down));
+    fen.ok_or_else(|| unreadable("the answer has no readable `RealBalance`"))
 }

@@ -5,7 +5,8 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::call::Api;
-use crate::cloud::tencentcloud::answer::{Scalar, time, unreadable};
+use crate::cloud::reading::{Rounding, Scalar, is_payable, unreadable};
+use crate::cloud::tencentcloud::answer::time;
 use crate::cloud::tencentcloud::api3::Action;
 use crate::cloud::tencentcloud::listing::{self, Listed, unknown_value};
 use crate::domain::failure::{Class, Failure};
@@ -216,8 +217,10 @@ impl Item {
     fn amount(&self) -> Result<Option<Fen>, Failure> {
         let given =
             [&self.discount_price, &self.original_price].into_iter().find(|price| price.text().is_some());
-        let read =
-            |price: &Scalar| price.yuan_ceiling().ok_or_else(|| unreadable("a price is no amount of yuan"));
+        let read = |price: &Scalar| {
+            let amount = price.yuan(Rounding::Up).filter(is_payable);
+            amount.ok_or_else(|| unreadable("a price is no amount of yuan"))
+        };
         given.map(read).transpose()
     }
 }

@@ -5,7 +5,8 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use crate::cloud::call::Api;
-use crate::cloud::tencentcloud::answer::{Scalar, time, unreadable};
+use crate::cloud::reading::{Rounding, Scalar, is_payable, unreadable};
+use crate::cloud::tencentcloud::answer::time;
 use crate::cloud::tencentcloud::listing::{self, Listed, unknown_value};
 use crate::cloud::tencentcloud::v2::Parameters;
 use crate::domain::failure::Failure;
@@ -131,6 +132,6 @@ pub struct Price {
 
 /// In fen, as the page says. `originalPrice` is before discounts and not looked at.
 pub fn price(answer: Price) -> Result<Fen, Failure> {
-    let fen = answer.price.ceiling().filter(|fen| *fen >= 0);
-    fen.map(Fen::new).ok_or_else(|| unreadable("the answer has no readable `price`"))
+    let fen = answer.price.fen(Rounding::Up).filter(is_payable);
+    fen.ok_or_else(|| unreadable("the answer has no readable `price`"))
 }

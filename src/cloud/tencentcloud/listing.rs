@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::cloud::tencentcloud::answer::{Scalar, unreadable};
+use crate::cloud::reading::{Scalar, unreadable};
 use crate::domain::failure::Failure;
 use crate::domain::observation::{Facts, Observation, Presence};
 use crate::domain::product::InstanceId;

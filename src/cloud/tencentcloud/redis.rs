@@ -5,7 +5,8 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::call::Api;
-use crate::cloud::tencentcloud::answer::{Scalar, time, unreadable};
+use crate::cloud::reading::{Rounding, Scalar, is_payable, unreadable};
+use crate::cloud::tencentcloud::answer::time;
 use crate::cloud::tencentcloud::api3::Action;
 use crate::cloud::tencentcloud::listing::{self, Listed, unknown_value};
 use crate::domain::failure::Failure;
@@ -201,8 +202,6 @@ pub fn price(answer: Price) -> Result<Fen, Failure> {
         return Err(unreadable(format!("the price is in {currency}; only {CURRENCY} can be read")));
     }
     let amount = if answer.price.text().is_some() { &answer.price } else { &answer.high_precision_price };
-    match amount.ceiling() {
-        Some(fen) if fen >= 0 => Ok(Fen::new(fen)),
-        _ => Err(unreadable("the answer has no readable `Price`")),
-    }
+    let fen = amount.fen(Rounding::Up).filter(is_payable);
+    fen.ok_or_else(|| unreadable("the answer has no readable `Price`"))
 }

@@ -12,7 +12,6 @@ use crate::cloud::call::Reply;
 use crate::cloud::reading::{MESSAGE_MAX_CHARS, Scalar, WORD_MAX_CHARS, clip, object, parse, unreadable};
 use crate::cloud::volcengine::codes;
 use crate::domain::failure::{Class, Failure};
-use crate::domain::money::Fen;
 
 /// Reads the envelope, and its `Result` as `T` when it holds no error.
 pub fn read<T: DeserializeOwned>(http_status: u16, body: &[u8]) -> Reply<T> {
@@ -73,30 +72,4 @@ impl VendorError {
         let message = self.message.text().unwrap_or_default();
         Failure::ours(codes::judge(code).class, &clip(code, WORD_MAX_CHARS), clip(message, MESSAGE_MAX_CHARS))
     }
-}
-
-/// Where an amount lies between two fen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rounding {
-    /// For what is to be paid.
-    Up,
-    /// For what is there to pay with.
-    Down,
-}
-
-/// A decimal string of yuan, read without a float.
-pub fn yuan(amount: &Scalar, rounding: Rounding) -> Option<Fen> {
-    let text = amount.text()?;
-    let (is_negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
-    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
-    let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || !all_digits(whole) || !all_digits(decimals) {
-        return None;
-    }
-    let (fen_digits, rest) = decimals.split_at(decimals.len().min(2));
-    let size: i64 = format!("{whole}{fen_digits:0<2}").parse().ok()?;
-    let has_rest = rest.bytes().any(|byte| byte != b'0');
-    let grows = has_rest && is_negative == (rounding == Rounding::Down);
-    let size = size.checked_add(i64::from(grows))?;
-    Some(Fen::new(if is_negative { -size } else { size }))
 }

@@ -6,9 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::call::{Api, OrdersPage, PageToken};
-use crate::cloud::reading::{Scalar, unreadable};
+use crate::cloud::reading::{Rounding, Scalar, is_payable, unreadable};
 use crate::cloud::volcengine::Action;
-use crate::cloud::volcengine::answer::{Rounding, yuan};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
 use crate::domain::observation::AutoRenew;
@@ -224,7 +223,7 @@ impl Order {
         } else {
             &self.payable_amount
         };
-        if currency.eq_ignore_ascii_case(CURRENCY) { yuan(amount, Rounding::Up) } else { None }
+        amount.yuan(Rounding::Up).filter(|fen| currency.eq_ignore_ascii_case(CURRENCY) && is_payable(fen))
     }
 }
 
@@ -298,9 +297,8 @@ pub struct Price {
 /// Rounded up to whole fen.
 pub fn price(answer: Price) -> Result<Fen, Failure> {
     check_currency("price", answer.currency.text().unwrap_or("absent"))?;
-    yuan(&answer.total_discount_amount, Rounding::Up)
-        .filter(|price| price.get() >= 0)
-        .ok_or_else(|| unreadable("the answer has no readable `TotalDiscountAmount`"))
+    let price = answer.total_discount_amount.yuan(Rounding::Up).filter(is_payable);
+    price.ok_or_else(|| unreadable("the answer has no readable `TotalDiscountAmount`"))
 }
 
 #[derive(Serialize)]
@@ -319,8 +317,8 @@ pub struct Balance {
 pub fn balance(answer: Balance) -> Result<Fen, Failure> {
     // Its page shows no currency, only the SDK does.
     check_currency("balance", answer.currency.text().unwrap_or(CURRENCY))?;
-    yuan(&answer.available_balance, Rounding::Down)
-        .ok_or_else(|| unreadable("the answer has no readable `AvailableBalance`"))
+    let balance = answer.available_balance.yuan(Rounding::Down);
+    balance.ok_or_else(|| unreadable("the answer has no readable `AvailableBalance`"))
 }
 
 fn check_currency(what: &str, currency: &str) -> Result<(), Failure> {
