@@ -76,7 +76,7 @@ pub struct NotBuilt {
     product: Product,
 }
 
-/// Why a [`Failure`] is `blocked`, where that decides what would unblock it.
+/// What a [`Failure`]'s code says beyond its class, where that decides what is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
     /// The account has not enough money.
@@ -86,6 +86,9 @@ pub enum Cause {
     /// The key may not do this. Also of a credential failure that is really one of rights.
     Rights,
     Quota,
+    /// An earlier request with the same token is still at work: asked again with that token, the cloud will say what
+    /// came of it; with another one it would buy twice.
+    Processing,
 }
 
 impl Api {

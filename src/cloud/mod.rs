@@ -15,6 +15,7 @@ mod call;
 pub mod canonical;
 mod endpoint;
 mod header;
+mod judged;
 mod reading;
 pub mod tencentcloud;
 mod transport;
