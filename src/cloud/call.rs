@@ -106,6 +106,15 @@ impl Api {
         f64::from(self.documented_per_second) * if self.is_documented { share } else { 1.0 }
     }
 
+    /// The service: of Tencent Cloud the first label of the host too.
+    pub fn service(self) -> &'static str {
+        self.name.split_once(':').map_or(self.name, |(service, _)| service)
+    }
+
+    pub fn action(self) -> &'static str {
+        self.name.split_once(':').map_or(self.name, |(_, action)| action)
+    }
+
     /// Whether its quota is counted by region. Billing has none.
     pub fn is_regional(self) -> bool {
         !self.name.starts_with("billing:")

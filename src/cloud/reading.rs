@@ -2,12 +2,17 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, civil};
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::cloud::call::Reply;
+use crate::cloud::judged::Judged;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
 use crate::domain::order::OrderId;
@@ -17,6 +22,9 @@ pub const HTTP_OK: u16 = 200;
 pub const MESSAGE_MAX_CHARS: usize = 2_000;
 pub const WORD_MAX_CHARS: usize = 200;
 const FEN_DIGITS: usize = 2;
+/// From 2000 to 2200. Where there is no date, clouds write the first of some calendar (0000, 0001 and 1970 were seen of
+/// several vendors) or the last that a field can hold.
+const DATES: Range<Timestamp> = Timestamp::constant(946_684_800, 0)..Timestamp::constant(7_258_118_400, 0);
 /// From here on a float, which is what many writers of JSON keep a number in, no longer tells neighbouring integers
 /// apart. No count and no amount is that large, and sums of what is smaller stay within an `i64`.
 const EXACT_MAX: i64 = 1 << 53;
@@ -36,8 +44,37 @@ pub fn unreadable(message: impl AsRef<str>) -> Failure {
     Failure::ours(Class::Unknown, "Unreadable", clip(message.as_ref(), MESSAGE_MAX_CHARS))
 }
 
+/// An answer without an error of the API under a status that no success has.
+pub fn unusual_status(http_status: u16) -> Failure {
+    let message =
+        format!("HTTP status {http_status} without an error of the API; something in between answered");
+    Failure::ours(Class::Unknown, "HttpStatus", message)
+}
+
+/// The error of an envelope, as all but the oldest have it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct VendorError {
+    #[serde(default)]
+    code: Scalar,
+    #[serde(default)]
+    message: Scalar,
+}
+
+impl VendorError {
+    pub fn into_failure(self, judge: impl FnOnce(&str) -> Judged) -> Failure {
+        let Some(code) = self.code.text() else {
+            return unreadable("the answer holds an error without a code");
+        };
+        let message = self.message.text().unwrap_or_default();
+        Failure::ours(judge(code).class, &clip(code, WORD_MAX_CHARS), clip(message, MESSAGE_MAX_CHARS))
+    }
+}
+
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    // Left to itself serde_json would not look into what it skips.
+    let text = str::from_utf8(body).map_err(|error| unreadable(format!("the answer is no text: {error}")))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         unreadable(format!("the answer cannot be read at `{}`: {}", error.path(), error.inner()))
     })?;
@@ -45,8 +82,12 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     Ok(parsed)
 }
 
-/// Left to itself serde would fill a struct from a list too.
-pub fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+/// A value that is an object: left to itself serde would fill a struct from a list too.
+#[derive(Deserialize)]
+#[serde(transparent, bound = "T: DeserializeOwned")]
+pub struct Object<T>(#[serde(deserialize_with = "object")] pub T);
+
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     deserializer.deserialize_map(ObjectVisitor(PhantomData))
 }
 
@@ -104,6 +145,22 @@ impl Scalar {
     /// An amount that the vendor gives in yuan.
     pub fn yuan(&self, rounding: Rounding) -> Option<Fen> {
         self.scaled(FEN_DIGITS, rounding).map(Fen::new)
+    }
+
+    /// A time with an offset of its own. What is no date and what lies outside of [`DATES`] is none.
+    pub fn time(&self) -> Option<Timestamp> {
+        let at: Timestamp = self.text()?.parse().ok()?;
+        DATES.contains(&at).then_some(at)
+    }
+
+    /// As [`Scalar::time`], or a time without an offset that is read in `zone`.
+    pub fn time_in(&self, zone: &TimeZone) -> Option<Timestamp> {
+        let bare = || {
+            let bare: civil::DateTime = self.text()?.parse().ok()?;
+            let at = bare.to_zoned(zone.clone()).ok()?.timestamp();
+            DATES.contains(&at).then_some(at)
+        };
+        self.time().or_else(bare)
     }
 
     /// `0` and the empty string stand for "none".

@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::call::Api;
-use crate::cloud::reading::{Rounding, Scalar, is_payable, unreadable};
-use crate::cloud::tencentcloud::answer::time;
+use crate::cloud::listing::{self, lists_less};
+use crate::cloud::reading::{Object, Rounding, Scalar, is_payable, unreadable};
 use crate::cloud::tencentcloud::api3::Action;
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
@@ -68,7 +68,7 @@ pub fn list_deals<'a>(
 pub struct Deals {
     #[serde(default)]
     total_count: Scalar,
-    deals: Option<Vec<Deal>>,
+    deals: Option<Vec<Object<Deal>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -91,15 +91,8 @@ pub fn listed_orders(
     zone: &TimeZone,
 ) -> Result<Vec<ListedOrder>, Failure> {
     let total = answer.total_count.integer();
-    let deals = match (answer.deals, total) {
-        (Some(deals), _) => deals,
-        (None, Some(0)) => Vec::new(),
-        (None, _) => return Err(unreadable("the answer has no `Deals`")),
-    };
-    let is_cut = match total.map(usize::try_from) {
-        Some(Ok(total)) => total > deals.len(),
-        _ => deals.len() >= LIMIT,
-    };
+    let deals = listing::entries("Deals", answer.deals, total)?;
+    let is_cut = if total.is_some() { lists_less(deals.len(), total) } else { deals.len() >= LIMIT };
     if is_cut {
         return Err(unreadable(format!("`Deals` lists {} orders and there are more", deals.len())));
     }
@@ -120,7 +113,7 @@ impl Deal {
             is_renewal: self.is_renewal(),
             months: self.months(),
             amount: self.real_total_cost.fen(Rounding::Up).filter(is_payable),
-            created_at: self.create_time.text().and_then(|text| time(text, zone)),
+            created_at: self.create_time.time_in(zone),
         })
     }
 

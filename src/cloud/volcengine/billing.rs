@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::call::{Api, OrdersPage, PageToken};
-use crate::cloud::reading::{Rounding, Scalar, is_payable, unreadable};
+use crate::cloud::reading::{Object, Rounding, Scalar, is_payable, unreadable};
 use crate::cloud::volcengine::Action;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
@@ -61,7 +61,7 @@ pub fn list_available(ids: &[InstanceId]) -> ListAvailable<'_> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Available {
-    instance_list: Option<Vec<AvailableInstance>>,
+    instance_list: Option<Vec<Object<AvailableInstance>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,7 +76,7 @@ struct AvailableInstance {
 pub fn auto_renew(answer: Available, ids: &[InstanceId]) -> Result<Vec<(InstanceId, AutoRenew)>, Failure> {
     let listed = answer.instance_list.ok_or_else(|| unreadable("the answer has no `InstanceList`"))?;
     let mut by_id: HashMap<&str, AutoRenew> = HashMap::new();
-    for instance in &listed {
+    for Object(instance) in &listed {
         let Some(id) = instance.instance_id.text() else { continue };
         let setting = instance.setting();
         by_id.entry(id).and_modify(|seen| *seen = more_careful(*seen, setting)).or_insert(setting);
@@ -144,7 +144,7 @@ pub fn list_orders(
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Orders {
-    order_infos: Option<Vec<Order>>,
+    order_infos: Option<Vec<Object<Order>>>,
     #[serde(default)]
     next_token: Scalar,
 }
@@ -168,7 +168,10 @@ pub fn orders_page(answer: Orders) -> Result<OrdersPage, Failure> {
     // An empty page with a token would be followed for ever.
     let next = answer.next_token.text().filter(|_| !orders.is_empty());
     let next = next.map(|token| PageToken(token.to_owned()));
-    Ok(OrdersPage { orders: orders.iter().map(Order::listed).collect::<Result<_, _>>()?, next })
+    Ok(OrdersPage {
+        orders: orders.iter().map(|Object(order)| order.listed()).collect::<Result<_, _>>()?,
+        next,
+    })
 }
 
 impl Order {
@@ -180,7 +183,7 @@ impl Order {
             is_renewal: self.is_renewal(),
             months: None,
             amount: self.amount(),
-            created_at: self.create_time.text().and_then(|text| text.parse().ok()),
+            created_at: self.create_time.time(),
         })
     }
 
@@ -242,7 +245,7 @@ pub fn order_lines(OrderId(order_id): &OrderId) -> OrderLines<'_> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Lines {
-    order_product_infos: Option<Vec<Line>>,
+    order_product_infos: Option<Vec<Object<Line>>>,
     #[serde(default)]
     next_token: Scalar,
 }
@@ -267,7 +270,7 @@ pub fn instances(answer: Lines) -> Result<Vec<InstanceId>, Failure> {
             lines.len()
         )));
     }
-    let id = |line: &Line| InstanceId::parse(line.instance_id.text().unwrap_or_default());
+    let id = |Object(line): &Object<Line>| InstanceId::parse(line.instance_id.text().unwrap_or_default());
     let ids: Result<_, _> = lines.iter().map(id).collect();
     ids.map_err(|reason| unreadable(format!("the `InstanceID` of a line {reason}")))
 }
