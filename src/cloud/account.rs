@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
-use crate::cloud::call::{Api, Call, Reply, Report};
+use crate::cloud::call::{Api, Call, Reply, Report, SignedPurchase};
 use crate::cloud::endpoint::Endpoint;
-use crate::cloud::transport::{Exchange, Transport};
+use crate::cloud::transport::{Exchange, Request, Transport};
 use crate::domain::failure::Failure;
 use crate::domain::secret::Secret;
 
@@ -26,13 +26,13 @@ pub(super) struct Account {
     pub endpoint: Option<Endpoint>,
     /// The zone of times that the cloud writes without one.
     pub bare_time_zone: TimeZone,
-    pub transport: Transport,
+    transport: Transport,
     clock: Arc<dyn Clock>,
     credentials: RwLock<Arc<Credentials>>,
 }
 
 /// Begun when its request leaves; ends as a [`Call`].
-pub(super) struct Stopwatch<'a> {
+struct Stopwatch<'a> {
     clock: &'a dyn Clock,
     start: Duration,
 }
@@ -53,7 +53,35 @@ impl Account {
         self.clock.now()
     }
 
-    pub fn stopwatch(&self) -> Stopwatch<'_> {
+    /// A call that spends nothing: its request, if it could be built, is sent, and the answer handed to `read`.
+    pub async fn ask<T>(
+        &self,
+        api: Api,
+        request: Result<Request, Failure>,
+        read: impl FnOnce(u16, &[u8]) -> Reply<T>,
+    ) -> Call<T> {
+        let request = match request {
+            Ok(request) => request,
+            Err(failure) => return Call::unsent(api.name, failure),
+        };
+        let watch = self.stopwatch();
+        let exchange = self.transport.read(request).await;
+        watch.stop(api, exchange, read)
+    }
+
+    /// Spends money.
+    pub async fn buy<T>(
+        &self,
+        signed: SignedPurchase,
+        on_written: impl FnOnce() + Send + 'static,
+        read: impl FnOnce(u16, &[u8]) -> Reply<T>,
+    ) -> Call<T> {
+        let watch = self.stopwatch();
+        let exchange = self.transport.purchase(signed.request, on_written).await;
+        watch.stop(signed.api, exchange, read)
+    }
+
+    fn stopwatch(&self) -> Stopwatch<'_> {
         Stopwatch { clock: &*self.clock, start: self.clock.monotonic() }
     }
 
@@ -68,7 +96,7 @@ impl Account {
 
 impl Stopwatch<'_> {
     /// Lets the provider read the exchange, and puts what is common to all calls around it.
-    pub fn stop<T>(self, api: Api, exchange: Exchange, read: impl FnOnce(u16, &[u8]) -> Reply<T>) -> Call<T> {
+    fn stop<T>(self, api: Api, exchange: Exchange, read: impl FnOnce(u16, &[u8]) -> Reply<T>) -> Call<T> {
         let duration = self.clock.monotonic().saturating_sub(self.start);
         let (http_status, server_date, reply) = match exchange {
             Ok(received) => {

@@ -76,7 +76,7 @@ pub struct NotBuilt {
     product: Product,
 }
 
-/// Why a [`Failure`] is `blocked`, where that decides what would unblock it.
+/// What a [`Failure`]'s code says beyond its class, where that decides what is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
     /// The account has not enough money.
@@ -86,6 +86,9 @@ pub enum Cause {
     /// The key may not do this. Also of a credential failure that is really one of rights.
     Rights,
     Quota,
+    /// An earlier request with the same token is still at work: asked again with that token, the cloud will say what
+    /// came of it; with another one it would buy twice.
+    Processing,
 }
 
 impl Api {
@@ -101,6 +104,15 @@ impl Api {
     /// Calls a second: `share` of the documented limit, which others use too, or the whole of a pace of our own.
     pub fn pace(self, share: f64) -> f64 {
         f64::from(self.documented_per_second) * if self.is_documented { share } else { 1.0 }
+    }
+
+    /// The service: of Tencent Cloud the first label of the host too.
+    pub fn service(self) -> &'static str {
+        self.name.split_once(':').map_or(self.name, |(service, _)| service)
+    }
+
+    pub fn action(self) -> &'static str {
+        self.name.split_once(':').map_or(self.name, |(_, action)| action)
     }
 
     /// Whether its quota is counted by region. Billing has none.

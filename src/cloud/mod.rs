@@ -15,6 +15,8 @@ mod call;
 pub mod canonical;
 mod endpoint;
 mod header;
+mod judged;
+mod listing;
 mod reading;
 pub mod tencentcloud;
 mod transport;
@@ -32,6 +34,7 @@ pub use crate::cloud::call::{
     Api, Call, Cause, NotBuilt, OrdersPage, PageToken, Reply, Report, SignedPurchase,
 };
 pub use crate::cloud::endpoint::{Endpoint, EndpointError};
+pub use crate::cloud::listing::Look;
 pub use crate::cloud::transport::Limits;
 
 use crate::clock::Clock;
@@ -234,10 +237,12 @@ impl Cloud {
         if let Err(failure) = still_fresh(signed.signed_at, self.account.now()) {
             return Call::unsent(signed.api.name, failure);
         }
-        match signed.product {
-            Product::TencentCloud(_) => tencentcloud::send(&self.account, signed, on_written).await,
-            Product::Volcengine(_) => volcengine::send(&self.account, signed, on_written).await,
-        }
+        let product = signed.product;
+        let read = |http_status, body: &[u8]| match product {
+            Product::TencentCloud(tencent) => tencentcloud::read::purchase(tencent, http_status, body),
+            Product::Volcengine(volcengine) => volcengine::read::purchase(volcengine, http_status, body),
+        };
+        self.account.buy(signed, on_written, read).await
     }
 
     /// The orders of an instance in any state, unpaid and void ones too, created between `from` and `through`;

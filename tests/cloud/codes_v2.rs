@@ -23,7 +23,22 @@ fn every_documented_code_gets_its_class_and_cause() {
         assert_eq!(cause_name(cause(Provider::TencentCloud, code)), expected_cause, "{code} ({source})");
         count += 1;
     }
-    assert!(count >= 35, "the table shrank to {count} codes");
+    assert!(count >= 36, "the table shrank to {count} codes");
+}
+
+#[test]
+fn the_exact_word_goes_before_its_prefixes_and_they_before_unknown() {
+    let class = |word| judge(Some(word), None).1.class;
+    assert_eq!(class("NotSupport.SharedInstance"), Class::Rejected);
+    assert_eq!(class("NotSupport.SharedInstance.InThisZone.Now"), Class::Rejected);
+    assert_eq!(class("OperationConstraints.AccountBalanceNotEnough.Arrears"), Class::Blocked);
+    for novel in
+        ["NotSupport", "NotSupport.Other", "OperationConstraints.Other", "NotSupport.SharedInstances"]
+    {
+        assert_eq!(class(novel), Class::Unknown, "{novel}");
+    }
+    let (word, judged) = judge(Some("NotSupport.SharedInstance.Now"), Some("4400"));
+    assert_eq!((word, judged.class), (Some("NotSupport.SharedInstance.Now"), Class::Rejected));
 }
 
 #[test]

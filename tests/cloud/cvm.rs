@@ -2,22 +2,20 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use renewd::cloud::tencentcloud::{answer, cvm};
+use renewd::cloud::Look;
+use renewd::cloud::tencentcloud::read;
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::money::Fen;
 use renewd::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Operation, Presence};
-use renewd::domain::product::InstanceId;
+use renewd::domain::product::{InstanceId, TencentProduct};
 
-use crate::replies::{assert_unreadable, read};
+use crate::replies::{assert_unreadable, file};
 
 fn facts(id: &str) -> Facts {
     let ids = [InstanceId::parse(id).unwrap()];
-    let described = read("cvm_describe.json").unwrap();
-    match cvm::observations(described, &ids, Timestamp::UNIX_EPOCH, &TimeZone::UTC)
-        .unwrap()
-        .remove(0)
-        .presence
-    {
+    let look = Look { ids: &ids, observed_at: Timestamp::UNIX_EPOCH, zone: &TimeZone::UTC };
+    let seen = read::observations(TencentProduct::Cvm, 200, &file("cvm_describe.json"), &look).result;
+    match seen.unwrap().remove(0).presence {
         Presence::Visible(facts) => facts,
         Presence::NotVisible => panic!("{id} is not visible"),
     }
@@ -74,13 +72,13 @@ fn a_flag_that_is_absent_or_new_is_unreadable_and_a_new_one_is_kept() {
 
 #[test]
 fn a_renewal_is_accepted_without_an_order_number() {
-    let reply = answer::purchase(200, br#"{"Response":{"RequestId":"3c8b1b9e"}}"#);
+    let reply = read::purchase(TencentProduct::Cvm, 200, br#"{"Response":{"RequestId":"3c8b1b9e"}}"#);
     assert_eq!((reply.result, reply.request_id.as_deref()), (Ok(None), Some("3c8b1b9e")));
 }
 
 fn price(item: &str) -> Result<i64, Failure> {
     let body = format!(r#"{{"Response":{{"Price":{{{item}}},"RequestId":"r"}}}}"#);
-    answer::read(200, body.as_bytes()).result.and_then(cvm::price).map(Fen::get)
+    read::price(TencentProduct::Cvm, 200, body.as_bytes()).result.map(Fen::get)
 }
 
 #[test]

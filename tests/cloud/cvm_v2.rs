@@ -2,17 +2,18 @@
 
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, offset};
-use renewd::cloud::tencentcloud::{answer_v2, cvm_v2};
+use renewd::cloud::Look;
+use renewd::cloud::tencentcloud::read;
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::money::Fen;
 use renewd::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Presence};
 use renewd::domain::order::OrderId;
-use renewd::domain::product::InstanceId;
+use renewd::domain::product::{InstanceId, TencentProduct};
 
 use crate::replies::{assert_unreadable, file};
 
 fn purchase(body: &str) -> Result<Option<OrderId>, Failure> {
-    answer_v2::purchase(200, body.as_bytes()).result
+    read::purchase(TencentProduct::CvmV2, 200, body.as_bytes()).result
 }
 
 fn refused(body: &str) -> (Class, String) {
@@ -57,7 +58,8 @@ fn a_refusal_is_judged_by_its_word_and_else_by_its_number() {
     );
     assert_eq!(refused(r#"{"code":7777,"codeDesc":"NewWord"}"#), (Class::Unknown, "NewWord".to_owned()));
     assert_eq!(refused(r#"{"code":"Broken"}"#), (Class::Unknown, "Broken".to_owned()));
-    let refused_by_gateway = answer_v2::purchase(502, br#"{"code":4000}"#).result.unwrap_err();
+    let refused_by_gateway =
+        read::purchase(TencentProduct::CvmV2, 502, br#"{"code":4000}"#).result.unwrap_err();
     assert_eq!(refused_by_gateway.class, Class::Rejected);
 }
 
@@ -67,6 +69,7 @@ fn an_answer_that_leaves_open_what_happened_is_unknown() {
         ("", "EOF"),
         ("[]", "expected an object"),
         ("null", "expected an object"),
+        (r#"{"code":0,"codeDesc":"OperationFail.SystemBusy"}"#, "`code` says success"),
         ("{}", "no `code`"),
         (r#"{"code":null}"#, "no `code`"),
         (r#"{"code":0"#, "EOF"),
@@ -77,7 +80,7 @@ fn an_answer_that_leaves_open_what_happened_is_unknown() {
         assert_unreadable(purchase(body), message_part);
     }
     for (http_status, body) in [(502, "<html>"), (500, r#"{"code":0,"dealId":1}"#)] {
-        let failure = answer_v2::purchase(http_status, body.as_bytes()).result.unwrap_err();
+        let failure = read::purchase(TencentProduct::CvmV2, http_status, body.as_bytes()).result.unwrap_err();
         assert_eq!((failure.class, failure.code.as_str()), (Class::Unknown, "HttpStatus"));
     }
     let other =
@@ -87,10 +90,10 @@ fn an_answer_that_leaves_open_what_happened_is_unknown() {
 
 fn facts(id: &str) -> Facts {
     let ids = [InstanceId::parse(id).unwrap()];
-    let described = answer_v2::read(200, &file("cvm_v2_describe.json")).result.unwrap();
     let zone = TimeZone::fixed(offset(8));
-    let seen = cvm_v2::observations(described, &ids, Timestamp::UNIX_EPOCH, &zone).unwrap().remove(0);
-    match seen.presence {
+    let look = Look { ids: &ids, observed_at: Timestamp::UNIX_EPOCH, zone: &zone };
+    let seen = read::observations(TencentProduct::CvmV2, 200, &file("cvm_v2_describe.json"), &look).result;
+    match seen.unwrap().remove(0).presence {
         Presence::Visible(facts) => facts,
         Presence::NotVisible => panic!("{id} is not visible"),
     }
@@ -130,7 +133,7 @@ fn zero_dates_are_none_and_unknown_numbers_are_kept() {
 fn a_price_is_in_fen_or_none() {
     let price = |fields: &str| {
         let body = format!(r#"{{"code":0,{fields}}}"#);
-        answer_v2::read(200, body.as_bytes()).result.and_then(cvm_v2::price).map(Fen::get)
+        read::price(TencentProduct::CvmV2, 200, body.as_bytes()).result.map(Fen::get)
     };
     assert_eq!(price(r#""price":10050,"originalPrice":20000"#), Ok(10_050));
     assert_eq!(price(r#""price":"100.5""#), Ok(101));

@@ -4,23 +4,18 @@ use std::fs;
 
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, offset};
-use renewd::cloud::Reply;
-use renewd::cloud::tencentcloud::{answer, billing, redis};
+use renewd::cloud::tencentcloud::read;
+use renewd::cloud::{Look, Reply};
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::money::Fen;
 use renewd::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Observation, Presence, Spec};
 use renewd::domain::order::{ListedKind, ListedOrder, OrderId, Standing};
-use renewd::domain::product::InstanceId;
-use serde::de::DeserializeOwned;
+use renewd::domain::product::{InstanceId, TencentProduct};
 
 const REQUEST_ID: &str = "495d8e9f-61bf-465e-aa4e-14be54a9095a";
 
 pub fn file(name: &str) -> Vec<u8> {
     fs::read(format!("{}/tests/replies/tencentcloud/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-}
-
-pub fn read<T: DeserializeOwned>(name: &str) -> Result<T, Failure> {
-    answer::read(200, &file(name)).result
 }
 
 pub fn assert_unreadable<T: std::fmt::Debug>(result: Result<T, Failure>, message_part: &str) {
@@ -33,7 +28,11 @@ mod purchase {
     use super::*;
 
     fn purchase(name: &str) -> Reply<Option<OrderId>> {
-        answer::purchase(200, &file(name))
+        purchase_of(200, &file(name))
+    }
+
+    fn purchase_of(http_status: u16, body: &[u8]) -> Reply<Option<OrderId>> {
+        read::purchase(TencentProduct::Redis, http_status, body)
     }
 
     #[test]
@@ -66,23 +65,23 @@ mod purchase {
         }
         for response in ["null", r#""ok""#, "7", "[]", r#"["20231114","495d8e9f"]"#] {
             let body = format!(r#"{{"Response":{response}}}"#);
-            assert_unreadable(answer::purchase(200, body.as_bytes()).result, "expected an object");
+            assert_unreadable(purchase_of(200, body.as_bytes()).result, "expected an object");
         }
         for body in ["", "null", "[]", "{}"] {
-            assert_unreadable(answer::purchase(200, body.as_bytes()).result, "");
+            assert_unreadable(purchase_of(200, body.as_bytes()).result, "");
         }
     }
 
     #[test]
     fn is_unknown_when_two_answers_arrive_as_one() {
         let doubled = [file("renew_deal_id.json"), file("renew_locked.json")].concat();
-        assert_unreadable(answer::purchase(200, &doubled).result, "goes on after its end");
+        assert_unreadable(purchase_of(200, &doubled).result, "goes on after its end");
     }
 
     #[test]
     fn is_judged_by_its_error_whatever_the_status() {
         for http_status in [200, 403, 500, 503] {
-            let Reply { request_id, result } = answer::purchase(http_status, &file("renew_locked.json"));
+            let Reply { request_id, result } = purchase_of(http_status, &file("renew_locked.json"));
             let failure = result.unwrap_err();
             assert_eq!(failure.class, Class::Busy);
             assert_eq!(failure.code, "ResourceInUse.InstanceBeenLocked");
@@ -95,7 +94,7 @@ mod purchase {
     fn is_unknown_under_an_unusual_status_even_with_an_order_number() {
         for (http_status, name) in [(502, "gateway.html"), (500, "renew_deal_id.json"), (302, "gateway.html")]
         {
-            let failure = answer::purchase(http_status, &file(name)).result.unwrap_err();
+            let failure = purchase_of(http_status, &file(name)).result.unwrap_err();
             assert_eq!((failure.class, failure.code.as_str()), (Class::Unknown, "HttpStatus"), "{name}");
         }
     }
@@ -104,7 +103,7 @@ mod purchase {
     fn keeps_a_bounded_part_of_what_the_cloud_says() {
         let endless = "x".repeat(1_000_000);
         let body = format!(r#"{{"Response":{{"Error":{{"Code":"{endless}","Message":"{endless}"}}}}}}"#);
-        let failure = answer::purchase(200, body.as_bytes()).result.unwrap_err();
+        let failure = purchase_of(200, body.as_bytes()).result.unwrap_err();
         assert_eq!((failure.code.len(), failure.message.len()), (200, 2_000));
     }
 }
@@ -117,7 +116,8 @@ mod observations {
     fn observe(name: &str, ids: &[&str]) -> Result<Vec<Observation>, Failure> {
         let ids: Vec<_> = ids.iter().map(|id| InstanceId::parse(id).unwrap()).collect();
         let zone = TimeZone::fixed(offset(8));
-        read(name).and_then(|described| redis::observations(described, &ids, OBSERVED_AT, &zone))
+        let look = Look { ids: &ids, observed_at: OBSERVED_AT, zone: &zone };
+        read::observations(TencentProduct::Redis, 200, &file(name), &look).result
     }
 
     fn facts(id: &str) -> Facts {
@@ -195,7 +195,8 @@ mod observations {
     #[test]
     fn fail_rather_than_call_an_instance_missing_on_an_answer_that_is_not_whole() {
         assert_unreadable(observe("describe_without_set.json", &["crs-running"]), "no `InstanceSet`");
-        assert_unreadable(observe("describe_cut.json", &["crs-running", "crs-other"]), "1 of 2");
+        assert_unreadable(observe("describe_cut.json", &["crs-running", "crs-other"]), "there are more");
+        assert!(observe("describe_cut.json", &["crs-running"]).is_ok());
         let path = "Response.InstanceSet[0].Status";
         assert_unreadable(observe("describe_wrong_shape.json", &["crs-running"]), path);
     }
@@ -207,7 +208,7 @@ mod orders {
     fn list(name: &str) -> Result<Vec<ListedOrder>, Failure> {
         let instance = InstanceId::parse("crs-fake0001").unwrap();
         let zone = TimeZone::fixed(offset(8));
-        read(name).and_then(|deals| billing::listed_orders(deals, &instance, &zone))
+        read::orders(200, &file(name), &instance, &zone).result
     }
 
     #[test]
@@ -248,9 +249,8 @@ mod orders {
         let standing = |status: i64| {
             let deal = format!(r#"{{"OrderId":"1","Status":{status}}}"#);
             let body = format!(r#"{{"Response":{{"TotalCount":1,"Deals":[{deal}],"RequestId":"r"}}}}"#);
-            let deals = answer::read(200, body.as_bytes()).result.unwrap();
             let instance = InstanceId::parse("crs-fake0001").unwrap();
-            billing::listed_orders(deals, &instance, &TimeZone::UTC).unwrap()[0].standing
+            read::orders(200, body.as_bytes(), &instance, &TimeZone::UTC).result.unwrap()[0].standing
         };
         let table = [
             (&[1][..], Standing::Unpaid),
@@ -279,7 +279,7 @@ mod price {
 
     fn price(fields: &str) -> Result<Fen, Failure> {
         let body = format!(r#"{{"Response":{{{fields},"RequestId":"r"}}}}"#);
-        answer::read(200, body.as_bytes()).result.and_then(redis::price)
+        read::price(TencentProduct::Redis, 200, body.as_bytes()).result
     }
 
     #[test]

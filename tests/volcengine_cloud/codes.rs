@@ -22,6 +22,7 @@ fn every_documented_code_gets_its_class_and_cause() {
             None => "-",
             Some(Cause::Balance) => "balance",
             Some(Cause::Rights) => "rights",
+            Some(Cause::Processing) => "processing",
             Some(other) => panic!("{code}: no code of this provider means {other:?}"),
         };
         assert_eq!(cause, expected_cause, "{code} ({source})");
@@ -37,6 +38,14 @@ fn the_exact_code_goes_before_what_stands_before_its_dot_and_that_before_unknown
     assert_eq!(judge("InvalidPeriod.TooLong.ForThisType").class, Class::Rejected);
     assert_eq!(judge("AccessDenied.NewReason").class, Class::Blocked);
     assert_eq!(judge("InvalidInstance.NewReason").class, Class::Unknown);
+}
+
+#[test]
+fn of_codes_about_a_token_only_the_one_at_work_may_be_asked_again() {
+    let judged = |code| (judge(code).class, cause(Provider::Volcengine, code));
+    assert_eq!(judged("IdempotentProcessing"), (Class::Unknown, Some(Cause::Processing)));
+    assert_eq!(judged("IdempotentParameterMismatch"), (Class::Unknown, None));
+    assert_eq!(judged("InvalidIdempotency"), (Class::Unknown, None));
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use std::fs;
 
 use jiff::Timestamp;
-use renewd::cloud::volcengine::{answer, billing, ecs};
+use jiff::tz::TimeZone;
+use renewd::cloud::Look;
+use renewd::cloud::volcengine::{billing, read};
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::money::Fen;
 use renewd::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Observation, Presence};
 use renewd::domain::order::{ListedKind, OrderId, Standing};
-use renewd::domain::product::InstanceId;
-use serde::de::DeserializeOwned;
+use renewd::domain::product::{InstanceId, VolcengineProduct};
 
 const REQUEST_ID: &str = "2021062415303301022514515207C4";
 
@@ -17,13 +18,10 @@ fn file(name: &str) -> Vec<u8> {
     fs::read(format!("{}/tests/replies/volcengine/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-fn read<T: DeserializeOwned>(name: &str) -> Result<T, Failure> {
-    answer::read(200, &file(name)).result
-}
-
-fn result<T: DeserializeOwned>(json: &str) -> Result<T, Failure> {
+/// A body with such a `Result`.
+fn with_result(json: &str) -> Vec<u8> {
     let body = format!(r#"{{"ResponseMetadata":{{"RequestId":"r"}},"Result":{json}}}"#);
-    answer::read(200, body.as_bytes()).result
+    body.into_bytes()
 }
 
 fn ids(texts: &[&str]) -> Vec<InstanceId> {
@@ -40,7 +38,7 @@ mod purchase {
     use super::*;
 
     fn purchase(http_status: u16, body: &[u8]) -> Result<Option<OrderId>, Failure> {
-        answer::read(http_status, body).result.and_then(ecs::order_id)
+        read::purchase(VolcengineProduct::Ecs, http_status, body).result
     }
 
     #[test]
@@ -49,7 +47,7 @@ mod purchase {
             let accepted = purchase(http_status, &file("renew.json"));
             assert_eq!(accepted, Ok(Some(OrderId("Order7007335217124000001".to_owned()))));
         }
-        let reply = answer::read::<ecs::Renewed>(200, &file("renew.json"));
+        let reply = read::purchase(VolcengineProduct::Ecs, 200, &file("renew.json"));
         assert_eq!(reply.request_id.as_deref(), Some(REQUEST_ID));
     }
 
@@ -115,8 +113,9 @@ mod observations {
     const OBSERVED_AT: &str = "2026-01-20T00:00:00Z";
 
     fn observe(name: &str, wanted: &[&str]) -> Result<Vec<Observation>, Failure> {
-        let observed_at: Timestamp = OBSERVED_AT.parse().unwrap();
-        read(name).and_then(|described| ecs::observations(described, &ids(wanted), observed_at))
+        let ids = ids(wanted);
+        let look = Look { ids: &ids, observed_at: OBSERVED_AT.parse().unwrap(), zone: &TimeZone::UTC };
+        read::observations(VolcengineProduct::Ecs, 200, &file(name), &look).result
     }
 
     fn facts(id: &str) -> Facts {
@@ -179,8 +178,7 @@ mod billing_answers {
     #[test]
     fn say_who_renews_by_itself_and_never_guess_off() {
         let wanted = ids(&["i-none", "i-manual", "i-auto", "i-words", "i-twice", "i-absent"]);
-        let settings =
-            read("available.json").and_then(|answer| billing::auto_renew(answer, &wanted)).unwrap();
+        let settings = read::auto_renew(200, &file("available.json"), &wanted).result.unwrap();
         let expected = [
             AutoRenew::Off,
             AutoRenew::Off,
@@ -191,12 +189,12 @@ mod billing_answers {
         ];
         let expected: Vec<_> = wanted.into_iter().zip(expected).collect();
         assert_eq!(settings, expected);
-        assert_unreadable(result("{}").and_then(|answer| billing::auto_renew(answer, &[])), "InstanceList");
+        assert_unreadable(read::auto_renew(200, &with_result("{}"), &[]).result, "InstanceList");
     }
 
     #[test]
     fn give_each_order_its_standing() {
-        let page = read("orders.json").and_then(billing::orders_page).unwrap();
+        let page = read::orders_page(200, &file("orders.json")).result.unwrap();
         assert!(page.next.is_some());
         let standings: Vec<_> = page.orders.iter().map(|order| order.standing).collect();
         let expected = [
@@ -220,7 +218,7 @@ mod billing_answers {
 
     #[test]
     fn give_orders_their_amount_and_moment() {
-        let orders = read("orders.json").and_then(billing::orders_page).unwrap().orders;
+        let orders = read::orders_page(200, &file("orders.json")).result.unwrap().orders;
         assert_eq!(orders[0].amount, Some(Fen::new(10_000)));
         assert_eq!(orders[1].amount, Some(Fen::new(6_001)));
         assert_eq!(orders[2].amount, Some(Fen::new(10_000)));
@@ -231,7 +229,7 @@ mod billing_answers {
 
     #[test]
     fn end_a_list_at_its_last_page_and_refuse_one_without_numbers() {
-        let page = |json: &str| result(json).and_then(billing::orders_page);
+        let page = |json: &str| read::orders_page(200, &with_result(json)).result;
         assert!(page(r#"{"OrderInfos":[],"NextToken":"9"}"#).unwrap().next.is_none());
         assert!(page(r#"{"OrderInfos":[{"OrderID":"Order1"}],"NextToken":""}"#).unwrap().next.is_none());
         assert_unreadable(page("{}"), "no `OrderInfos`");
@@ -240,9 +238,9 @@ mod billing_answers {
 
     #[test]
     fn tie_an_order_to_all_that_it_names_or_to_nothing() {
-        let named = read("order_lines.json").and_then(billing::instances);
+        let named = read::order_lines(200, &file("order_lines.json")).result;
         assert_eq!(named, Ok(ids(&["i-running", "vol-system-disk"])));
-        let lines = |json: &str| result(json).and_then(billing::instances);
+        let lines = |json: &str| read::order_lines(200, &with_result(json)).result;
         assert_unreadable(lines(r#"{"OrderProductInfos":[]}"#), "no `OrderProductInfos`");
         assert_unreadable(lines(r#"{"OrderProductInfos":[{"Product":"ECS"}]}"#), "`InstanceID`");
         let full = vec![r#"{"InstanceID":"i-1"}"#; 100].join(",");
@@ -254,8 +252,8 @@ mod billing_answers {
     #[test]
     fn read_a_price_to_the_fen_and_up() {
         let price = |amount: &str, currency: &str| {
-            result(&format!(r#"{{"Currency":{currency},"TotalDiscountAmount":{amount}}}"#))
-                .and_then(billing::price)
+            let json = format!(r#"{{"Currency":{currency},"TotalDiscountAmount":{amount}}}"#);
+            read::price(200, &with_result(&json)).result
         };
         for (amount, fen) in [
             (r#""1200.50""#, 120_050),
@@ -278,7 +276,7 @@ mod billing_answers {
     #[test]
     fn read_a_balance_to_the_fen_and_down() {
         let balance = |amount: &str| {
-            result(&format!(r#"{{"AvailableBalance":"{amount}"}}"#)).and_then(billing::balance)
+            read::balance(200, &with_result(&format!(r#"{{"AvailableBalance":"{amount}"}}"#))).result
         };
         for (amount, fen) in [("12.349", 1_234), ("-12.341", -1_235), ("-0.10", -10), ("0.00", 0), ("7", 700)]
         {
@@ -288,7 +286,7 @@ mod billing_answers {
             assert_unreadable(balance(amount), "AvailableBalance");
         }
         let foreign = r#"{"AvailableBalance":"1.00","Currency":"USD"}"#;
-        assert_unreadable(result(foreign).and_then(billing::balance), "USD");
+        assert_unreadable(read::balance(200, &with_result(foreign)).result, "USD");
     }
 }
 

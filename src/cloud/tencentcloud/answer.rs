@@ -4,30 +4,25 @@
 //! a success; everything else leaves open what the cloud did. Source: "common error codes" and "return
 //! results" of the API 3.0 pages.
 
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, civil};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::cloud::call::Reply;
-use crate::cloud::reading::{HTTP_OK, MESSAGE_MAX_CHARS, WORD_MAX_CHARS, clip, object, parse};
-pub use crate::cloud::reading::{Scalar, unreadable};
+use crate::cloud::reading::{
+    HTTP_OK, Object, Scalar, VendorError, WORD_MAX_CHARS, clip, parse, unreadable, unusual_status,
+};
 use crate::cloud::tencentcloud::codes;
-use crate::domain::failure::{Class, Failure};
 use crate::domain::order::OrderId;
-
-/// Zero dates come with and without seconds, and some are dates to a calendar that has a year zero.
-const YEAR_ZERO: &str = "0000";
 
 /// Reads the envelope, and what is in it as `T` when it holds no error.
 pub fn read<T: DeserializeOwned>(http_status: u16, body: &[u8]) -> Reply<T> {
-    let head = parse::<Envelope<Head>>(body).map(|envelope| envelope.response);
+    let head = parse::<Envelope<Head>>(body).map(|Envelope { response: Object(head) }| head);
     let request_id = head.as_ref().ok().and_then(|head| head.request_id.text());
     let request_id = request_id.map(|text| clip(text, WORD_MAX_CHARS));
     let result = match head {
-        Ok(Head { error: Some(error), .. }) => Err(error.into_failure()),
+        Ok(Head { error: Some(Object(error)), .. }) => Err(error.into_failure(codes::judge)),
         _ if http_status != HTTP_OK => Err(unusual_status(http_status)),
-        Ok(_) => parse::<Envelope<T>>(body).map(|envelope| envelope.response),
+        Ok(_) => parse::<Envelope<T>>(body).map(|Envelope { response: Object(answer) }| answer),
         Err(failure) => Err(failure),
     };
     Reply { request_id, result }
@@ -45,44 +40,18 @@ pub fn purchase(http_status: u16, body: &[u8]) -> Reply<Option<OrderId>> {
     Reply { request_id, result: accepted }
 }
 
-/// A time with an offset of its own, or one without that is read in `zone`. Zero dates, empty and unreadable
-/// ones are none.
-pub fn time(text: &str, zone: &TimeZone) -> Option<Timestamp> {
-    if text.starts_with(YEAR_ZERO) {
-        return None;
-    }
-    let bare = || text.parse::<civil::DateTime>().ok()?.to_zoned(zone.clone()).ok();
-    text.parse().ok().or_else(|| bare().map(|zoned| zoned.timestamp()))
-}
-
-pub(super) fn unusual_status(http_status: u16) -> Failure {
-    let message =
-        format!("HTTP status {http_status} without an error of the API; something in between answered");
-    Failure::ours(Class::Unknown, "HttpStatus", message)
-}
-
 #[derive(Deserialize)]
-#[serde(bound = "T: DeserializeOwned")]
+#[serde(rename_all = "PascalCase", bound = "T: DeserializeOwned")]
 struct Envelope<T> {
-    #[serde(rename = "Response", deserialize_with = "object")]
-    response: T,
+    response: Object<T>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Head {
-    error: Option<VendorError>,
+    error: Option<Object<VendorError>>,
     #[serde(default)]
     request_id: Scalar,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct VendorError {
-    #[serde(default)]
-    code: Scalar,
-    #[serde(default)]
-    message: Scalar,
 }
 
 /// Older pages show `DealId`, newer answers bring `DealName`; both are optional.
@@ -93,16 +62,6 @@ struct Deal {
     deal_name: Scalar,
     #[serde(default)]
     deal_id: Scalar,
-}
-
-impl VendorError {
-    fn into_failure(self) -> Failure {
-        let Some(code) = self.code.text() else {
-            return unreadable("the answer holds an error without a code");
-        };
-        let message = self.message.text().unwrap_or_default();
-        Failure::ours(codes::judge(code).class, &clip(code, WORD_MAX_CHARS), clip(message, MESSAGE_MAX_CHARS))
-    }
 }
 
 impl Deal {

@@ -9,10 +9,9 @@ use serde_json::Value;
 
 use crate::cloud::call::Reply;
 use crate::cloud::reading::{
-    HTTP_OK, MESSAGE_MAX_CHARS, Scalar, WORD_MAX_CHARS, clip, object, parse, unreadable,
+    HTTP_OK, MESSAGE_MAX_CHARS, Object, Scalar, WORD_MAX_CHARS, clip, parse, unreadable, unusual_status,
 };
-use crate::cloud::tencentcloud::answer::{self, unusual_status};
-use crate::cloud::tencentcloud::codes_v2;
+use crate::cloud::tencentcloud::{answer, codes_v2};
 use crate::domain::failure::Failure;
 use crate::domain::order::OrderId;
 
@@ -21,8 +20,8 @@ const SUCCESS_WORD: &str = "Success";
 
 /// Reads the envelope, and the rest of it as `T` when it holds no error.
 pub fn read<T: DeserializeOwned>(http_status: u16, body: &[u8]) -> Reply<T> {
-    let head = match parse::<Whole<Head>>(body) {
-        Ok(Whole(head)) => head,
+    let head = match parse::<Object<Head>>(body) {
+        Ok(Object(head)) => head,
         Err(_) if http_status != HTTP_OK => return Reply::failed(unusual_status(http_status)),
         Err(failure) => return Reply::failed(failure),
     };
@@ -30,7 +29,8 @@ pub fn read<T: DeserializeOwned>(http_status: u16, body: &[u8]) -> Reply<T> {
         return of_version_3(http_status, body);
     }
     let result = match (head.code.integer(), head.code.text()) {
-        (Some(SUCCESS), _) if http_status == HTTP_OK => parse::<Whole<T>>(body).map(|Whole(answer)| answer),
+        (Some(SUCCESS), _) if head.word().is_some() => Err(head.contradiction()),
+        (Some(SUCCESS), _) if http_status == HTTP_OK => parse::<Object<T>>(body).map(|Object(answer)| answer),
         (Some(SUCCESS), _) => Err(unusual_status(http_status)),
         (None, None) => Err(unreadable("the answer has no `code`")),
         _ => Err(head.into_failure()),
@@ -52,10 +52,6 @@ fn of_version_3<T>(http_status: u16, body: &[u8]) -> Reply<T> {
 }
 
 #[derive(Deserialize)]
-#[serde(transparent, bound = "T: DeserializeOwned")]
-struct Whole<T>(#[serde(deserialize_with = "object")] T);
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Head {
     #[serde(default)]
@@ -69,8 +65,17 @@ struct Head {
 }
 
 impl Head {
+    /// What `codeDesc` says beyond success.
+    fn word(&self) -> Option<&str> {
+        self.code_desc.text().filter(|word| !word.eq_ignore_ascii_case(SUCCESS_WORD))
+    }
+
+    fn contradiction(&self) -> Failure {
+        unreadable(format!("`code` says success and `codeDesc` says {}", self.word().unwrap_or_default()))
+    }
+
     fn into_failure(self) -> Failure {
-        let code_desc = self.code_desc.text().filter(|word| !word.eq_ignore_ascii_case(SUCCESS_WORD));
+        let code_desc = self.word();
         let (word, judged) = codes_v2::judge(code_desc, self.code.text());
         let word = word.unwrap_or_default();
         let message = self.message.text().unwrap_or_default();

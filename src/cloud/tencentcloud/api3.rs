@@ -4,12 +4,11 @@ use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::cloud::account::{Account, Credentials};
-use crate::cloud::call::{Api, Call, SignedPurchase};
+use crate::cloud::call::{Api, Call, Reply, SignedPurchase};
 use crate::cloud::header::{name, secret_value, value};
-use crate::cloud::tencentcloud::{answer, sign};
+use crate::cloud::tencentcloud::sign;
 use crate::cloud::transport;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::Purchase;
@@ -27,17 +26,6 @@ pub struct Action {
     pub regional: bool,
 }
 
-impl Action {
-    /// The first label of the host and the middle of the signature's scope.
-    fn service(&self) -> &'static str {
-        self.api.name.split_once(':').map_or(self.api.name, |(service, _)| service)
-    }
-
-    fn name(&self) -> &'static str {
-        self.api.name.split_once(':').map_or(self.api.name, |(_, name)| name)
-    }
-}
-
 pub(super) fn sign_purchase(
     account: &Account,
     action: &Action,
@@ -49,21 +37,15 @@ pub(super) fn sign_purchase(
     Ok(SignedPurchase { product: purchase.product, api: action.api, signed_at, request })
 }
 
-/// A read: signed, sent and, when the cloud reports no error, handed to `read`.
-pub(super) async fn ask<T: DeserializeOwned, U>(
+/// Signs a question, asks it and hands the answer to `read`.
+pub(super) async fn ask<T>(
     account: &Account,
     action: &Action,
     region: Option<&Region>,
     body: &impl Serialize,
-    read: impl FnOnce(T) -> Result<U, Failure>,
-) -> Call<U> {
-    let request = match signed(account, action, region, body, account.now()) {
-        Ok(request) => request,
-        Err(failure) => return Call::unsent(action.api.name, failure),
-    };
-    let watch = account.stopwatch();
-    let exchange = account.transport.read(request).await;
-    watch.stop(action.api, exchange, |http_status, body| answer::read(http_status, body).and_then(read))
+    read: impl FnOnce(u16, &[u8]) -> Reply<T>,
+) -> Call<T> {
+    account.ask(action.api, signed(account, action, region, body, account.now()), read).await
 }
 
 fn signed(
@@ -84,7 +66,7 @@ fn signed(
             query: "",
             content_type: CONTENT_TYPE_JSON,
             payload: &payload,
-            service: action.service(),
+            service: action.api.service(),
             at,
         },
         &credentials.secret_key,
@@ -104,7 +86,7 @@ fn destination(
     if let Some(endpoint) = &account.endpoint {
         return Ok((endpoint.url().clone(), endpoint.host()));
     }
-    let service = action.service();
+    let service = action.api.service();
     let host = match region.filter(|region| region.is_finance_zone()) {
         Some(region) => format!("{service}.{region}.tencentcloudapi.com").to_lowercase(),
         None => format!("{service}.tencentcloudapi.com"),
@@ -129,7 +111,7 @@ fn headers(
     headers.insert(HOST, value(host)?);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_JSON));
     headers.insert(AUTHORIZATION, secret_value(authorization)?);
-    headers.insert(name("x-tc-action"), HeaderValue::from_static(action.name()));
+    headers.insert(name("x-tc-action"), HeaderValue::from_static(action.api.action()));
     headers.insert(name("x-tc-version"), HeaderValue::from_static(action.version));
     headers.insert(name("x-tc-timestamp"), value(&timestamp)?);
     headers.insert(name("x-tc-language"), HeaderValue::from_static(LANGUAGE));

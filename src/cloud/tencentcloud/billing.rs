@@ -5,7 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::call::Api;
-use crate::cloud::tencentcloud::answer::{Scalar, time, unreadable};
+use crate::cloud::listing::{self, lists_less};
+use crate::cloud::reading::{Object, Rounding, Scalar, is_payable, unreadable};
 use crate::cloud::tencentcloud::api3::Action;
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
@@ -71,7 +72,7 @@ pub fn list_deals<'a>(
 pub struct Deals {
     #[serde(default)]
     total_count: Scalar,
-    deals: Option<Vec<Deal>>,
+    deals: Option<Vec<Object<Deal>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -94,15 +95,8 @@ pub fn listed_orders(
     zone: &TimeZone,
 ) -> Result<Vec<ListedOrder>, Failure> {
     let total = answer.total_count.integer();
-    let deals = match (answer.deals, total) {
-        (Some(deals), _) => deals,
-        (None, Some(0)) => Vec::new(),
-        (None, _) => return Err(unreadable("the answer has no `Deals`")),
-    };
-    let is_cut = match total.map(usize::try_from) {
-        Some(Ok(total)) => total > deals.len(),
-        _ => deals.len() >= LIMIT,
-    };
+    let deals = listing::entries("Deals", answer.deals, total)?;
+    let is_cut = if total.is_some() { lists_less(deals.len(), total) } else { deals.len() >= LIMIT };
     if is_cut {
         return Err(unreadable(format!("`Deals` lists {} orders and there are more", deals.len())));
     }
@@ -122,8 +116,8 @@ impl Deal {
             standing: self.standing(),
             kind: self.kind(),
             months: self.months(),
-            amount: self.real_total_cost.ceiling().map(Fen::new),
-            created_at: self.create_time.text().and_then(|text| time(text, zone)),
+            amount: self.real_total_cost.fen(Rounding::Up).filter(is_payable),
+            created_at: self.create_time.time_in(zone),
         })
     }
 
@@ -170,6 +164,6 @@ pub struct Balance {
 /// it: an order may go through that it would not cover. `Balance` is the older name of the same amount.
 pub fn balance(answer: Balance) -> Result<Fen, Failure> {
     let Balance { real_balance, balance } = answer;
-    let fen = real_balance.floor().or_else(|| balance.floor());
-    fen.map(Fen::new).ok_or_else(|| unreadable("the answer has no readable `RealBalance`"))
+    let fen = real_balance.fen(Rounding::Down).or_else(|| balance.fen(Rounding::Down));
+    fen.ok_or_else(|| unreadable("the answer has no readable `RealBalance`"))
 }

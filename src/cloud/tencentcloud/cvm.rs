@@ -1,16 +1,15 @@
 //! CVM, API version 2017-03-12.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::call::Api;
-use crate::cloud::tencentcloud::answer::{Scalar, time, unreadable};
+use crate::cloud::listing::{Listed, Look, unknown_value};
+use crate::cloud::reading::{Object, Rounding, Scalar, is_payable, unreadable};
 use crate::cloud::tencentcloud::api3::Action;
-use crate::cloud::tencentcloud::listing::{self, Listed, unknown_value};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
-use crate::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Observation, Operation};
+use crate::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Operation};
 use crate::domain::order::Renewal;
 use crate::domain::product::InstanceId;
 
@@ -81,17 +80,9 @@ pub fn describe(ids: &[InstanceId]) -> Describe<'_> {
     Describe { instance_ids, limit: DESCRIBE_MAX_IDS, offset: 0 }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Described {
-    #[serde(default)]
-    total_count: Scalar,
-    instance_set: Option<Vec<Instance>>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Instance {
+pub struct Instance {
     instance_id: Scalar,
     instance_state: Scalar,
     restrict_state: Scalar,
@@ -104,26 +95,17 @@ struct Instance {
     latest_operation_state: Scalar,
 }
 
-/// One observation per id asked for.
-pub fn observations(
-    described: Described,
-    ids: &[InstanceId],
-    observed_at: Timestamp,
-    zone: &TimeZone,
-) -> Result<Vec<Observation>, Failure> {
-    let Described { total_count, instance_set } = described;
-    let listed = listing::whole("InstanceSet", instance_set, &total_count)?;
-    Ok(listing::observations(&listed, ids, observed_at, zone))
-}
-
 impl Listed for Instance {
+    const LIST: &'static str = "InstanceSet";
+
     fn names(&self) -> impl Iterator<Item = &str> {
         self.instance_id.text().into_iter()
     }
 
-    fn facts(&self, zone: &TimeZone) -> Facts {
+    fn facts(&self, _: &Look<'_>) -> Facts {
         Facts {
-            expires_at: self.expired_time.text().and_then(|text| time(text, zone)),
+            // Always in UTC, and says so.
+            expires_at: self.expired_time.time_in(&TimeZone::UTC),
             state: self.state(),
             charge: self.charge(),
             auto_renew: self.auto_renew(),
@@ -184,14 +166,14 @@ fn owned(value: &Scalar) -> Option<String> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Price {
-    price: Option<Parts>,
+    price: Option<Object<Parts>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Parts {
-    instance_price: Option<Item>,
-    bandwidth_price: Option<Item>,
+    instance_price: Option<Object<Item>>,
+    bandwidth_price: Option<Object<Item>>,
 }
 
 /// In yuan. Of what is paid for later by use, only unit prices are given.
@@ -205,9 +187,10 @@ struct Item {
 /// The instance with the disks that were asked for, and its bandwidth where that is prepaid too.
 pub fn price(answer: Price) -> Result<Fen, Failure> {
     let no_price = || unreadable("the answer has no readable `Price.InstancePrice`");
-    let Parts { instance_price, bandwidth_price } = answer.price.ok_or_else(no_price)?;
-    let instance = instance_price.and_then(|item| item.amount().transpose()).ok_or_else(no_price)??;
-    let bandwidth = bandwidth_price.map_or(Ok(None), |item| item.amount())?.unwrap_or_default();
+    let Object(Parts { instance_price, bandwidth_price }) = answer.price.ok_or_else(no_price)?;
+    let instance =
+        instance_price.and_then(|Object(item)| item.amount().transpose()).ok_or_else(no_price)??;
+    let bandwidth = bandwidth_price.map_or(Ok(None), |Object(item)| item.amount())?.unwrap_or_default();
     instance.get().checked_add(bandwidth.get()).map(Fen::new).ok_or_else(no_price)
 }
 
@@ -216,8 +199,10 @@ impl Item {
     fn amount(&self) -> Result<Option<Fen>, Failure> {
         let given =
             [&self.discount_price, &self.original_price].into_iter().find(|price| price.text().is_some());
-        let read =
-            |price: &Scalar| price.yuan_ceiling().ok_or_else(|| unreadable("a price is no amount of yuan"));
+        let read = |price: &Scalar| {
+            let amount = price.yuan(Rounding::Up).filter(is_payable);
+            amount.ok_or_else(|| unreadable("a price is no amount of yuan"))
+        };
         given.map(read).transpose()
     }
 }

@@ -1,16 +1,14 @@
 //! CVM of the legacy v2 API. It takes no idempotency token and no flags: instance and months, nothing else.
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use crate::cloud::call::Api;
-use crate::cloud::tencentcloud::answer::{Scalar, time, unreadable};
-use crate::cloud::tencentcloud::listing::{self, Listed, unknown_value};
+use crate::cloud::listing::{Listed, Look, unknown_value};
+use crate::cloud::reading::{Rounding, Scalar, is_payable, unreadable};
 use crate::cloud::tencentcloud::v2::Parameters;
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
-use crate::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Observation};
+use crate::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState};
 use crate::domain::order::Renewal;
 use crate::domain::product::InstanceId;
 
@@ -44,17 +42,9 @@ pub fn describe(ids: &[InstanceId]) -> Parameters {
     named.chain(page.map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Described {
-    #[serde(default)]
-    total_count: Scalar,
-    instance_set: Option<Vec<Instance>>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Instance {
+pub struct Instance {
     un_instance_id: Scalar,
     /// The id of before `ins-`.
     instance_id: Scalar,
@@ -64,26 +54,16 @@ struct Instance {
     auto_renew: Scalar,
 }
 
-/// One observation per id asked for.
-pub fn observations(
-    described: Described,
-    ids: &[InstanceId],
-    observed_at: Timestamp,
-    zone: &TimeZone,
-) -> Result<Vec<Observation>, Failure> {
-    let Described { total_count, instance_set } = described;
-    let listed = listing::whole("instanceSet", instance_set, &total_count)?;
-    Ok(listing::observations(&listed, ids, observed_at, zone))
-}
-
 impl Listed for Instance {
+    const LIST: &'static str = "instanceSet";
+
     fn names(&self) -> impl Iterator<Item = &str> {
         [&self.instance_id, &self.un_instance_id].into_iter().filter_map(Scalar::text)
     }
 
-    fn facts(&self, zone: &TimeZone) -> Facts {
+    fn facts(&self, look: &Look<'_>) -> Facts {
         Facts {
-            expires_at: self.deadline_time.text().and_then(|text| time(text, zone)),
+            expires_at: self.deadline_time.time_in(look.zone),
             state: self.state(),
             charge: self.charge(),
             auto_renew: self.auto_renew(),
@@ -131,6 +111,6 @@ pub struct Price {
 
 /// In fen, as the page says. `originalPrice` is before discounts and not looked at.
 pub fn price(answer: Price) -> Result<Fen, Failure> {
-    let fen = answer.price.ceiling().filter(|fen| *fen >= 0);
-    fen.map(Fen::new).ok_or_else(|| unreadable("the answer has no readable `price`"))
+    let fen = answer.price.fen(Rounding::Up).filter(is_payable);
+    fen.ok_or_else(|| unreadable("the answer has no readable `price`"))
 }

@@ -13,21 +13,21 @@ pub mod codes;
 pub mod codes_v2;
 pub mod cvm;
 pub mod cvm_v2;
-pub mod listing;
+pub mod read;
 pub mod redis;
 pub mod sign;
 pub mod sign_v2;
 pub mod v2;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use crate::cloud::account::Account;
 use crate::cloud::call::{Api, Call, Cause, NotBuilt, SignedPurchase};
+use crate::cloud::listing::Look;
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
 use crate::domain::observation::Observation;
-use crate::domain::order::{Goods, ListedOrder, OrderId, Purchase};
+use crate::domain::order::{Goods, ListedOrder, Purchase};
 use crate::domain::product::{InstanceId, Product, Region, TencentProduct};
 
 pub const ALL_APIS: &[Api] = &[
@@ -90,19 +90,16 @@ pub(super) async fn observe(
     region: &Region,
     ids: &[InstanceId],
 ) -> Call<Vec<Observation>> {
-    let observed_at = account.now();
-    let zone = &account.bare_time_zone;
+    let look = Look { ids, observed_at: account.now(), zone: &account.bare_time_zone };
+    let read = |http_status, body: &[u8]| read::observations(product, http_status, body, &look);
     match product {
         TencentProduct::Redis => {
-            let read = |answer| redis::observations(answer, ids, observed_at, zone);
             api3::ask(account, &redis::DESCRIBE, Some(region), &redis::describe(ids), read).await
         }
         TencentProduct::Cvm => {
-            let read = |answer| cvm::observations(answer, ids, observed_at, &TimeZone::UTC);
             api3::ask(account, &cvm::DESCRIBE, Some(region), &cvm::describe(ids), read).await
         }
         TencentProduct::CvmV2 => {
-            let read = |answer| cvm_v2::observations(answer, ids, observed_at, zone);
             v2::ask(account, cvm_v2::DESCRIBE, region, cvm_v2::describe(ids), read).await
         }
     }
@@ -117,31 +114,32 @@ pub(super) async fn list_orders(
 ) -> Call<Vec<ListedOrder>> {
     let zone = &account.bare_time_zone;
     let body = billing::list_deals(instance, from, through, zone);
-    let read = |answer| billing::listed_orders(answer, instance, zone);
+    let read = |http_status, body: &[u8]| read::orders(http_status, body, instance, zone);
     api3::ask(account, &billing::LIST_DEALS, Some(region), &body, read).await
 }
 
 pub(super) async fn price(account: &Account, product: TencentProduct, purchase: &Purchase) -> Call<Fen> {
     let region = Some(&purchase.region);
+    let read = |http_status, body: &[u8]| read::price(product, http_status, body);
     match (product, &purchase.goods) {
         (TencentProduct::Redis, goods) => {
             let action = redis::price_action(goods);
-            api3::ask(account, action, region, &redis::body(purchase), redis::price).await
+            api3::ask(account, action, region, &redis::body(purchase), read).await
         }
         (TencentProduct::Cvm, Goods::Renewal(renewal)) => {
             let question = cvm::price_question(&purchase.instance, renewal);
-            api3::ask(account, &cvm::PRICE_RENEW, region, &question, cvm::price).await
+            api3::ask(account, &cvm::PRICE_RENEW, region, &question, read).await
         }
         (TencentProduct::CvmV2, Goods::Renewal(renewal)) => {
             let question = cvm_v2::price_question(&purchase.instance, renewal);
-            v2::ask(account, cvm_v2::PRICE, &purchase.region, question, cvm_v2::price).await
+            v2::ask(account, cvm_v2::PRICE, &purchase.region, question, read).await
         }
         (TencentProduct::Cvm | TencentProduct::CvmV2, Goods::Upgrade(_)) => not_built(product).call(),
     }
 }
 
 pub(super) async fn balance(account: &Account) -> Call<Fen> {
-    api3::ask(account, &billing::BALANCE, None, &billing::AskBalance {}, billing::balance).await
+    api3::ask(account, &billing::BALANCE, None, &billing::AskBalance {}, read::balance).await
 }
 
 pub(super) fn sign_purchase(
@@ -163,20 +161,6 @@ pub(super) fn sign_purchase(
         }
         (TencentProduct::Cvm | TencentProduct::CvmV2, Goods::Upgrade(_)) => Err(not_built(product).into()),
     }
-}
-
-pub(super) async fn send(
-    account: &Account,
-    signed: SignedPurchase,
-    on_written: impl FnOnce() + Send + 'static,
-) -> Call<Option<OrderId>> {
-    let read = match signed.product {
-        Product::TencentCloud(TencentProduct::CvmV2) => answer_v2::purchase,
-        _ => answer::purchase,
-    };
-    let watch = account.stopwatch();
-    let exchange = account.transport.purchase(signed.request, on_written).await;
-    watch.stop(signed.api, exchange, read)
 }
 
 /// The two ways to call share no code, so that one table after the other can be asked.

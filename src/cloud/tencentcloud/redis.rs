@@ -1,16 +1,14 @@
 //! Redis, API version 2018-04-12.
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::call::Api;
-use crate::cloud::tencentcloud::answer::{Scalar, time, unreadable};
+use crate::cloud::listing::{Listed, Look, unknown_value};
+use crate::cloud::reading::{Rounding, Scalar, is_payable, unreadable};
 use crate::cloud::tencentcloud::api3::Action;
-use crate::cloud::tencentcloud::listing::{self, Listed, unknown_value};
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
-use crate::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Observation, Spec};
+use crate::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Spec};
 use crate::domain::order::{Goods, Purchase, Renewal, Target};
 use crate::domain::product::InstanceId;
 
@@ -90,17 +88,9 @@ pub fn describe(ids: &[InstanceId]) -> Describe<'_> {
     Describe { instance_ids, limit: ids.len(), offset: 0 }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Described {
-    #[serde(default)]
-    total_count: Scalar,
-    instance_set: Option<Vec<Instance>>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Instance {
+pub struct Instance {
     instance_id: Scalar,
     status: Scalar,
     billing_mode: Scalar,
@@ -111,26 +101,16 @@ struct Instance {
     redis_replicas_num: Scalar,
 }
 
-/// One observation per id asked for.
-pub fn observations(
-    described: Described,
-    ids: &[InstanceId],
-    observed_at: Timestamp,
-    zone: &TimeZone,
-) -> Result<Vec<Observation>, Failure> {
-    let Described { total_count, instance_set } = described;
-    let listed = listing::whole("InstanceSet", instance_set, &total_count)?;
-    Ok(listing::observations(&listed, ids, observed_at, zone))
-}
-
 impl Listed for Instance {
+    const LIST: &'static str = "InstanceSet";
+
     fn names(&self) -> impl Iterator<Item = &str> {
         self.instance_id.text().into_iter()
     }
 
-    fn facts(&self, zone: &TimeZone) -> Facts {
+    fn facts(&self, look: &Look<'_>) -> Facts {
         Facts {
-            expires_at: self.deadline_time.text().and_then(|text| time(text, zone)),
+            expires_at: self.deadline_time.time_in(look.zone),
             state: self.state(),
             charge: self.charge(),
             auto_renew: self.auto_renew(),
@@ -201,8 +181,6 @@ pub fn price(answer: Price) -> Result<Fen, Failure> {
         return Err(unreadable(format!("the price is in {currency}; only {CURRENCY} can be read")));
     }
     let amount = if answer.price.text().is_some() { &answer.price } else { &answer.high_precision_price };
-    match amount.ceiling() {
-        Some(fen) if fen >= 0 => Ok(Fen::new(fen)),
-        _ => Err(unreadable("the answer has no readable `Price`")),
-    }
+    let fen = amount.fen(Rounding::Up).filter(is_payable);
+    fen.ok_or_else(|| unreadable("the answer has no readable `Price`"))
 }

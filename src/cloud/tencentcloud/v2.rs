@@ -7,12 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
-use serde::de::DeserializeOwned;
 
 use crate::cloud::account::{Account, Credentials};
-use crate::cloud::call::{Api, Call, SignedPurchase};
-use crate::cloud::tencentcloud::sign_v2::Algorithm;
-use crate::cloud::tencentcloud::{answer_v2, sign_v2};
+use crate::cloud::call::{Api, Call, Reply, SignedPurchase};
+use crate::cloud::tencentcloud::sign_v2::{self, Algorithm};
 use crate::cloud::transport;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::Purchase;
@@ -36,21 +34,15 @@ pub(super) fn sign_purchase(
     Ok(SignedPurchase { product: purchase.product, api, signed_at, request })
 }
 
-/// A read: signed, sent and, when the cloud reports no error, handed to `read`.
-pub(super) async fn ask<T: DeserializeOwned, U>(
+/// Signs a question, asks it and hands the answer to `read`.
+pub(super) async fn ask<T>(
     account: &Account,
     api: Api,
     region: &Region,
     parameters: Parameters,
-    read: impl FnOnce(T) -> Result<U, Failure>,
-) -> Call<U> {
-    let request = match signed(account, api, region, parameters, account.now()) {
-        Ok(request) => request,
-        Err(failure) => return Call::unsent(api.name, failure),
-    };
-    let watch = account.stopwatch();
-    let exchange = account.transport.read(request).await;
-    watch.stop(api, exchange, |http_status, body| answer_v2::read(http_status, body).and_then(read))
+    read: impl FnOnce(u16, &[u8]) -> Reply<T>,
+) -> Call<T> {
+    account.ask(api, signed(account, api, region, parameters, account.now()), read).await
 }
 
 fn signed(
@@ -82,9 +74,8 @@ fn form(
     nonce: u32,
     credentials: &Credentials,
 ) -> String {
-    let action = api.name.split_once(':').map_or(api.name, |(_, action)| action);
     let common = [
-        ("Action", action.to_owned()),
+        ("Action", api.action().to_owned()),
         ("Nonce", nonce.to_string()),
         ("Region", region.to_string()),
         ("SecretId", credentials.key_id.expose().to_owned()),

@@ -9,43 +9,33 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::cloud::call::Reply;
-use crate::cloud::reading::{MESSAGE_MAX_CHARS, Scalar, WORD_MAX_CHARS, clip, object, parse, unreadable};
+use crate::cloud::reading::{Object, Scalar, VendorError, WORD_MAX_CHARS, clip, parse, unusual_status};
 use crate::cloud::volcengine::codes;
-use crate::domain::failure::{Class, Failure};
-use crate::domain::money::Fen;
 
 /// Reads the envelope, and its `Result` as `T` when it holds no error.
 pub fn read<T: DeserializeOwned>(http_status: u16, body: &[u8]) -> Reply<T> {
-    let head = parse::<Head>(body).map(|head| head.response_metadata);
+    let head = parse::<Head>(body).map(|Head { response_metadata: Object(metadata) }| metadata);
     let request_id = head.as_ref().ok().and_then(|metadata| metadata.request_id.text());
     let request_id = request_id.map(|text| clip(text, WORD_MAX_CHARS));
     let result = match head {
-        Ok(Metadata { error: Some(error), .. }) => Err(error.into_failure()),
+        Ok(Metadata { error: Some(Object(error)), .. }) => Err(error.into_failure(codes::judge)),
         _ if !(200..300).contains(&http_status) => Err(unusual_status(http_status)),
-        Ok(_) => parse::<Whole<T>>(body).map(|whole| whole.result),
+        Ok(_) => parse::<Whole<T>>(body).map(|Whole { result: Object(answer) }| answer),
         Err(failure) => Err(failure),
     };
     Reply { request_id, result }
 }
 
-fn unusual_status(http_status: u16) -> Failure {
-    let message =
-        format!("HTTP status {http_status} without an error of the API; something in between answered");
-    Failure::ours(Class::Unknown, "HttpStatus", message)
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Head {
-    #[serde(deserialize_with = "object")]
-    response_metadata: Metadata,
+    response_metadata: Object<Metadata>,
 }
 
 #[derive(Deserialize)]
-#[serde(bound = "T: DeserializeOwned")]
+#[serde(rename_all = "PascalCase", bound = "T: DeserializeOwned")]
 struct Whole<T> {
-    #[serde(rename = "Result", deserialize_with = "object")]
-    result: T,
+    result: Object<T>,
 }
 
 #[derive(Deserialize)]
@@ -53,50 +43,5 @@ struct Whole<T> {
 struct Metadata {
     #[serde(default)]
     request_id: Scalar,
-    error: Option<VendorError>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct VendorError {
-    #[serde(default)]
-    code: Scalar,
-    #[serde(default)]
-    message: Scalar,
-}
-
-impl VendorError {
-    fn into_failure(self) -> Failure {
-        let Some(code) = self.code.text() else {
-            return unreadable("the answer holds an error without a code");
-        };
-        let message = self.message.text().unwrap_or_default();
-        Failure::ours(codes::judge(code).class, &clip(code, WORD_MAX_CHARS), clip(message, MESSAGE_MAX_CHARS))
-    }
-}
-
-/// Where an amount lies between two fen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rounding {
-    /// For what is to be paid.
-    Up,
-    /// For what is there to pay with.
-    Down,
-}
-
-/// A decimal string of yuan, read without a float.
-pub fn yuan(amount: &Scalar, rounding: Rounding) -> Option<Fen> {
-    let text = amount.text()?;
-    let (is_negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
-    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
-    let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || !all_digits(whole) || !all_digits(decimals) {
-        return None;
-    }
-    let (fen_digits, rest) = decimals.split_at(decimals.len().min(2));
-    let size: i64 = format!("{whole}{fen_digits:0<2}").parse().ok()?;
-    let has_rest = rest.bytes().any(|byte| byte != b'0');
-    let grows = has_rest && is_negative == (rounding == Rounding::Down);
-    let size = size.checked_add(i64::from(grows))?;
-    Some(Fen::new(if is_negative { -size } else { size }))
+    error: Option<Object<VendorError>>,
 }

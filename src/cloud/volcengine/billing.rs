@@ -6,9 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::call::{Api, OrdersPage, PageToken};
-use crate::cloud::reading::{Scalar, unreadable};
+use crate::cloud::reading::{Object, Rounding, Scalar, is_payable, unreadable};
 use crate::cloud::volcengine::Action;
-use crate::cloud::volcengine::answer::{Rounding, yuan};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
 use crate::domain::observation::AutoRenew;
@@ -62,7 +61,7 @@ pub fn list_available(ids: &[InstanceId]) -> ListAvailable<'_> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Available {
-    instance_list: Option<Vec<AvailableInstance>>,
+    instance_list: Option<Vec<Object<AvailableInstance>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -77,7 +76,7 @@ struct AvailableInstance {
 pub fn auto_renew(answer: Available, ids: &[InstanceId]) -> Result<Vec<(InstanceId, AutoRenew)>, Failure> {
     let listed = answer.instance_list.ok_or_else(|| unreadable("the answer has no `InstanceList`"))?;
     let mut by_id: HashMap<&str, AutoRenew> = HashMap::new();
-    for instance in &listed {
+    for Object(instance) in &listed {
         let Some(id) = instance.instance_id.text() else { continue };
         let setting = instance.setting();
         by_id.entry(id).and_modify(|seen| *seen = more_careful(*seen, setting)).or_insert(setting);
@@ -145,7 +144,7 @@ pub fn list_orders(
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Orders {
-    order_infos: Option<Vec<Order>>,
+    order_infos: Option<Vec<Object<Order>>>,
     #[serde(default)]
     next_token: Scalar,
 }
@@ -169,7 +168,10 @@ pub fn orders_page(answer: Orders) -> Result<OrdersPage, Failure> {
     // An empty page with a token would be followed for ever.
     let next = answer.next_token.text().filter(|_| !orders.is_empty());
     let next = next.map(|token| PageToken(token.to_owned()));
-    Ok(OrdersPage { orders: orders.iter().map(Order::listed).collect::<Result<_, _>>()?, next })
+    Ok(OrdersPage {
+        orders: orders.iter().map(|Object(order)| order.listed()).collect::<Result<_, _>>()?,
+        next,
+    })
 }
 
 impl Order {
@@ -181,7 +183,7 @@ impl Order {
             kind: self.kind(),
             months: None,
             amount: self.amount(),
-            created_at: self.create_time.text().and_then(|text| text.parse().ok()),
+            created_at: self.create_time.time(),
         })
     }
 
@@ -228,7 +230,7 @@ impl Order {
         } else {
             &self.payable_amount
         };
-        if currency.eq_ignore_ascii_case(CURRENCY) { yuan(amount, Rounding::Up) } else { None }
+        amount.yuan(Rounding::Up).filter(|fen| currency.eq_ignore_ascii_case(CURRENCY) && is_payable(fen))
     }
 }
 
@@ -247,7 +249,7 @@ pub fn order_lines(OrderId(order_id): &OrderId) -> OrderLines<'_> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Lines {
-    order_product_infos: Option<Vec<Line>>,
+    order_product_infos: Option<Vec<Object<Line>>>,
     #[serde(default)]
     next_token: Scalar,
 }
@@ -272,7 +274,7 @@ pub fn instances(answer: Lines) -> Result<Vec<InstanceId>, Failure> {
             lines.len()
         )));
     }
-    let id = |line: &Line| InstanceId::parse(line.instance_id.text().unwrap_or_default());
+    let id = |Object(line): &Object<Line>| InstanceId::parse(line.instance_id.text().unwrap_or_default());
     let ids: Result<_, _> = lines.iter().map(id).collect();
     ids.map_err(|reason| unreadable(format!("the `InstanceID` of a line {reason}")))
 }
@@ -302,9 +304,8 @@ pub struct Price {
 /// Rounded up to whole fen.
 pub fn price(answer: Price) -> Result<Fen, Failure> {
     check_currency("price", answer.currency.text().unwrap_or("absent"))?;
-    yuan(&answer.total_discount_amount, Rounding::Up)
-        .filter(|price| price.get() >= 0)
-        .ok_or_else(|| unreadable("the answer has no readable `TotalDiscountAmount`"))
+    let price = answer.total_discount_amount.yuan(Rounding::Up).filter(is_payable);
+    price.ok_or_else(|| unreadable("the answer has no readable `TotalDiscountAmount`"))
 }
 
 #[derive(Serialize)]
@@ -323,8 +324,8 @@ pub struct Balance {
 pub fn balance(answer: Balance) -> Result<Fen, Failure> {
     // Its page shows no currency, only the SDK does.
     check_currency("balance", answer.currency.text().unwrap_or(CURRENCY))?;
-    yuan(&answer.available_balance, Rounding::Down)
-        .ok_or_else(|| unreadable("the answer has no readable `AvailableBalance`"))
+    let balance = answer.available_balance.yuan(Rounding::Down);
+    balance.ok_or_else(|| unreadable("the answer has no readable `AvailableBalance`"))
 }
 
 fn check_currency(what: &str, currency: &str) -> Result<(), Failure> {

@@ -4,93 +4,65 @@
 //! code that nobody knows says nothing about the money, whatever its status. Sources: the error table of ECS
 //! RenewInstance, the common error codes (docs/4/65595) and the billing pages.
 
-use crate::cloud::call::Cause;
-use crate::domain::failure::Class;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Judged {
-    pub class: Class,
-    /// Only where it decides what would unblock the call.
-    pub cause: Option<Cause>,
-}
+use crate::cloud::judged::{Judged, Table, find_family};
 
 /// The statuses that go with throttle codes differ from page to page and from gateway to gateway.
 const THROTTLE_SUFFIX: &str = "FlowLimitExceeded";
 
 pub fn judge(code: &str) -> Judged {
-    let mut families =
-        std::iter::successors(Some(code), |code| code.rsplit_once('.').map(|(parent, _)| parent));
-    families
-        .find_map(find)
-        .or_else(|| code.ends_with(THROTTLE_SUFFIX).then_some(THROTTLED))
-        .unwrap_or(UNKNOWN)
+    find_family(CODES, code)
+        .or_else(|| code.ends_with(THROTTLE_SUFFIX).then_some(Judged::THROTTLED))
+        .unwrap_or(Judged::UNKNOWN)
 }
 
-fn find(code: &str) -> Option<Judged> {
-    CODES.iter().find(|(known, _)| *known == code).map(|(_, judged)| *judged)
-}
-
-const THROTTLED: Judged = plain(Class::Throttled);
-const BUSY: Judged = plain(Class::Busy);
-const UNAVAILABLE: Judged = plain(Class::Unavailable);
-const REJECTED: Judged = plain(Class::Rejected);
-const CREDENTIAL: Judged = plain(Class::Credential);
-const UNKNOWN: Judged = plain(Class::Unknown);
-const BALANCE: Judged = Judged { class: Class::Blocked, cause: Some(Cause::Balance) };
-const RIGHTS: Judged = Judged { class: Class::Blocked, cause: Some(Cause::Rights) };
-
-const fn plain(class: Class) -> Judged {
-    Judged { class, cause: None }
-}
-
-const CODES: &[(&str, Judged)] = &[
+const CODES: &Table = &[
     // ECS RenewInstance
     // Another call with this token reached the cloud, or reaches it now: that one may have bought.
-    ("IdempotentParameterMismatch", UNKNOWN),
-    ("IdempotentProcessing", UNKNOWN),
-    ("Insufficient.Balance", BALANCE),
-    ("InternalError", UNKNOWN),
-    ("InvalidArgument", REJECTED),
-    ("InvalidChargeType", REJECTED),
-    ("InvalidClientToken.Malformed", REJECTED),
-    ("InvalidInstance.NotFound", REJECTED),
-    ("InvalidInstance.RequestForbidden", REJECTED),
-    ("InvalidPeriod", REJECTED),
-    ("InvalidPeriodUnit", REJECTED),
-    ("MissingParameter", REJECTED),
-    ("OperationDenied.ResourceLocked", BUSY),
+    ("IdempotentParameterMismatch", Judged::UNKNOWN),
+    ("IdempotentProcessing", Judged::PROCESSING),
+    ("Insufficient.Balance", Judged::BALANCE),
+    ("InternalError", Judged::UNKNOWN),
+    ("InvalidArgument", Judged::REJECTED),
+    ("InvalidChargeType", Judged::REJECTED),
+    ("InvalidClientToken.Malformed", Judged::REJECTED),
+    ("InvalidInstance.NotFound", Judged::REJECTED),
+    ("InvalidInstance.RequestForbidden", Judged::REJECTED),
+    ("InvalidPeriod", Judged::REJECTED),
+    ("InvalidPeriodUnit", Judged::REJECTED),
+    ("MissingParameter", Judged::REJECTED),
+    ("OperationDenied.ResourceLocked", Judged::BUSY),
     // Gateway
-    ("AccessDenied", RIGHTS),
-    ("AccountFlowLimitExceeded", THROTTLED),
-    ("FailToConnect", UNKNOWN),
-    ("FlowLimitExceeded", THROTTLED),
-    ("InternalServiceError", UNKNOWN),
-    ("InternalServiceTimeout", UNKNOWN),
-    ("InvalidAccessKey", CREDENTIAL),
-    ("InvalidActionOrVersion", REJECTED),
-    ("InvalidAuthorization", REJECTED),
+    ("AccessDenied", Judged::RIGHTS),
+    ("AccountFlowLimitExceeded", Judged::THROTTLED),
+    ("FailToConnect", Judged::UNKNOWN),
+    ("FlowLimitExceeded", Judged::THROTTLED),
+    ("InternalServiceError", Judged::UNKNOWN),
+    ("InternalServiceTimeout", Judged::UNKNOWN),
+    ("InvalidAccessKey", Judged::CREDENTIAL),
+    ("InvalidActionOrVersion", Judged::REJECTED),
+    ("InvalidAuthorization", Judged::REJECTED),
     // The older name of InvalidAccessKey; nothing to do with the token of a purchase.
-    ("InvalidClientTokenId", CREDENTIAL),
-    ("InvalidCredential", REJECTED),
-    ("InvalidSecretToken", CREDENTIAL),
-    ("InvalidTimestamp", UNAVAILABLE),
-    ("LackPolicy", RIGHTS),
-    ("LackProjectPolicy", RIGHTS),
-    ("MethodNotAllowed", REJECTED),
-    ("MissingAuthenticationToken", REJECTED),
-    ("MissingRequestInfo", REJECTED),
-    ("MissingSignature", REJECTED),
-    ("RequestLimitExceeded", THROTTLED),
-    ("ServiceNotFound", REJECTED),
-    ("ServiceUnavailableTemp", UNKNOWN),
-    ("SignatureDoesNotMatch", CREDENTIAL),
-    ("UndefinedError", UNKNOWN),
-    ("UnsupportedOperation", REJECTED),
-    ("UnsupportedRegion", REJECTED),
+    ("InvalidClientTokenId", Judged::CREDENTIAL),
+    ("InvalidCredential", Judged::REJECTED),
+    ("InvalidSecretToken", Judged::CREDENTIAL),
+    ("InvalidTimestamp", Judged::UNAVAILABLE),
+    ("LackPolicy", Judged::RIGHTS),
+    ("LackProjectPolicy", Judged::RIGHTS),
+    ("MethodNotAllowed", Judged::REJECTED),
+    ("MissingAuthenticationToken", Judged::REJECTED),
+    ("MissingRequestInfo", Judged::REJECTED),
+    ("MissingSignature", Judged::REJECTED),
+    ("RequestLimitExceeded", Judged::THROTTLED),
+    ("ServiceNotFound", Judged::REJECTED),
+    ("ServiceUnavailableTemp", Judged::UNKNOWN),
+    ("SignatureDoesNotMatch", Judged::CREDENTIAL),
+    ("UndefinedError", Judged::UNKNOWN),
+    ("UnsupportedOperation", Judged::REJECTED),
+    ("UnsupportedRegion", Judged::REJECTED),
     // Sibling services: the token outlived the memory of the cloud, and says nothing about its first use.
-    ("InvalidIdempotency", UNKNOWN),
+    ("InvalidIdempotency", Judged::UNKNOWN),
     // Billing
-    ("InvalidParam", REJECTED),
-    ("RecordNoFound", REJECTED),
-    ("RequestConflict", BUSY),
+    ("InvalidParam", Judged::REJECTED),
+    ("RecordNoFound", Judged::REJECTED),
+    ("RequestConflict", Judged::BUSY),
 ];

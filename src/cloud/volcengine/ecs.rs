@@ -1,15 +1,13 @@
 //! ECS, API version 2020-04-01: every action a GET with its parameters in the query.
 
-use std::collections::HashMap;
-
-use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::cloud::call::Api;
+use crate::cloud::listing::{Listed, Look, unknown_value};
 use crate::cloud::reading::{Scalar, unreadable};
 use crate::cloud::volcengine::{Action, Parameters};
 use crate::domain::failure::{Class, Failure};
-use crate::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState, Observation, Presence};
+use crate::domain::observation::{AutoRenew, ChargeType, Facts, InstanceState};
 use crate::domain::order::{OrderId, Renewal};
 use crate::domain::product::InstanceId;
 
@@ -63,63 +61,29 @@ pub fn describe(ids: &[InstanceId]) -> Parameters {
     ids.chain([("MaxResults".to_owned(), DESCRIBE_MAX_IDS.to_string())]).collect()
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Described {
-    instances: Option<Vec<Instance>>,
-    #[serde(default)]
-    next_token: Scalar,
-    #[serde(default)]
-    total_count: Scalar,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Instance {
+pub struct Instance {
     instance_id: Scalar,
     status: Scalar,
     instance_charge_type: Scalar,
     expired_at: Scalar,
 }
 
-/// One observation per id asked for. A list that is absent or goes on is no proof that an instance is missing.
-pub fn observations(
-    described: Described,
-    ids: &[InstanceId],
-    observed_at: Timestamp,
-) -> Result<Vec<Observation>, Failure> {
-    let total = described.total_count.integer();
-    let listed = match (described.instances, total) {
-        (Some(listed), _) => listed,
-        (None, Some(0)) => Vec::new(),
-        (None, _) => return Err(unreadable("the answer has no `Instances`")),
-    };
-    let by_id: HashMap<&str, &Instance> =
-        listed.iter().filter_map(|instance| Some((instance.instance_id.text()?, instance))).collect();
-    let is_missing = |id: &InstanceId| !by_id.contains_key(id.as_str());
-    let shows_less =
-        total.is_some_and(|total| usize::try_from(total).is_ok_and(|total| total > listed.len()));
-    if (described.next_token.text().is_some() || shows_less) && ids.iter().any(is_missing) {
-        return Err(unreadable(format!("`Instances` lists {} instances and there are more", listed.len())));
-    }
-    let presence = |id: &InstanceId| {
-        by_id
-            .get(id.as_str())
-            .map_or(Presence::NotVisible, |found| Presence::Visible(found.facts(observed_at)))
-    };
-    let observation =
-        |id: &InstanceId| Observation { instance: id.clone(), observed_at, presence: presence(id) };
-    Ok(ids.iter().map(observation).collect())
-}
+impl Listed for Instance {
+    const LIST: &'static str = "Instances";
 
-impl Instance {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.instance_id.text().into_iter()
+    }
+
     /// Auto-renew is known to billing alone.
-    fn facts(&self, observed_at: Timestamp) -> Facts {
+    fn facts(&self, look: &Look<'_>) -> Facts {
         // Always with an offset; one without it names no instant.
-        let expires_at = self.expired_at.text().and_then(|text| text.parse().ok());
+        let expires_at = self.expired_at.time();
         Facts {
             expires_at,
-            state: self.state(expires_at.is_some_and(|expires_at| expires_at <= observed_at)),
+            state: self.state(expires_at.is_some_and(|expires_at| expires_at <= look.observed_at)),
             charge: self.charge(),
             auto_renew: AutoRenew::Unreadable,
             renew_flag: None,
@@ -127,7 +91,9 @@ impl Instance {
             latest_operation: None,
         }
     }
+}
 
+impl Instance {
     /// There is no status for "expired": up to 12 hours past its expiry an instance runs, then it is shut down
     /// and may be renewed for 15 days. One that its owner stopped before is renewed the same way.
     fn state(&self, is_expired: bool) -> InstanceState {
@@ -150,9 +116,4 @@ impl Instance {
             _ => ChargeType::Other(unknown_value("InstanceChargeType", &self.instance_charge_type)),
         }
     }
-}
-
-/// The vendor's value under the vendor's name, so that it cannot be taken for a word of ours.
-fn unknown_value(field: &str, value: &Scalar) -> String {
-    format!("{field} {}", value.text().unwrap_or("absent"))
 }

@@ -4,17 +4,18 @@ pub mod answer;
 pub mod billing;
 pub mod codes;
 pub mod ecs;
+pub mod read;
 pub mod sign;
 
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap};
 use reqwest::{Method, Url};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::cloud::account::{Account, Credentials};
-use crate::cloud::call::{Api, Call, NotBuilt, OrdersPage, PageToken, SignedPurchase};
+use crate::cloud::call::{Api, Call, NotBuilt, OrdersPage, PageToken, Reply, SignedPurchase};
 use crate::cloud::header::{name, secret_value, value};
+use crate::cloud::listing::Look;
 use crate::cloud::transport;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
@@ -60,17 +61,6 @@ pub type Parameters = Vec<(String, String)>;
 enum Question<'a> {
     Get { region: &'a Region, parameters: Parameters },
     Post { payload: Vec<u8> },
-}
-
-impl Action {
-    /// The third part of the signature's scope.
-    fn service(&self) -> &'static str {
-        self.api.name.split_once(':').map_or(self.api.name, |(service, _)| service)
-    }
-
-    fn name(&self) -> &'static str {
-        self.api.name.split_once(':').map_or(self.api.name, |(_, name)| name)
-    }
 }
 
 impl Question<'_> {
@@ -123,9 +113,9 @@ pub(super) async fn observe(
 ) -> Call<Vec<Observation>> {
     match product {
         VolcengineProduct::Ecs => {
-            let observed_at = account.now();
+            let look = Look { ids, observed_at: account.now(), zone: &account.bare_time_zone };
             let question = Question::Get { region, parameters: ecs::describe(ids) };
-            let read = |answer| ecs::observations(answer, ids, observed_at);
+            let read = |http_status, body: &[u8]| read::observations(product, http_status, body, &look);
             ask(account, &ecs::DESCRIBE, Ok(question), read).await
         }
     }
@@ -133,7 +123,8 @@ pub(super) async fn observe(
 
 pub(super) async fn auto_renew(account: &Account, ids: &[InstanceId]) -> Call<Vec<(InstanceId, AutoRenew)>> {
     let question = Question::json(&billing::list_available(ids));
-    ask(account, &billing::LIST_AVAILABLE, question, |answer| billing::auto_renew(answer, ids)).await
+    let read = |http_status, body: &[u8]| read::auto_renew(http_status, body, ids);
+    ask(account, &billing::LIST_AVAILABLE, question, read).await
 }
 
 pub(super) async fn orders_page(
@@ -143,26 +134,26 @@ pub(super) async fn orders_page(
     page: Option<&PageToken>,
 ) -> Call<OrdersPage> {
     let question = billing::list_orders(from, through, page).and_then(|body| Question::json(&body));
-    ask(account, &billing::LIST_ORDERS, question, billing::orders_page).await
+    ask(account, &billing::LIST_ORDERS, question, read::orders_page).await
 }
 
 pub(super) async fn order_lines(account: &Account, order_id: &OrderId) -> Call<Vec<InstanceId>> {
     let question = Question::json(&billing::order_lines(order_id));
-    ask(account, &billing::ORDER_LINES, question, billing::instances).await
+    ask(account, &billing::ORDER_LINES, question, read::order_lines).await
 }
 
 pub(super) async fn price(account: &Account, product: VolcengineProduct, purchase: &Purchase) -> Call<Fen> {
     match (product, &purchase.goods) {
         (VolcengineProduct::Ecs, Goods::Renewal(renewal)) => {
             let body = billing::price_for_renew(&purchase.instance, renewal.months);
-            ask(account, &billing::PRICE_RENEW, Question::json(&body), billing::price).await
+            ask(account, &billing::PRICE_RENEW, Question::json(&body), read::price).await
         }
         (VolcengineProduct::Ecs, Goods::Upgrade(_)) => not_built(product).call(),
     }
 }
 
 pub(super) async fn balance(account: &Account) -> Call<Fen> {
-    ask(account, &billing::BALANCE, Question::json(&billing::NoParameters {}), billing::balance).await
+    ask(account, &billing::BALANCE, Question::json(&billing::NoParameters {}), read::balance).await
 }
 
 pub(super) fn sign_purchase(
@@ -182,32 +173,15 @@ pub(super) fn sign_purchase(
     }
 }
 
-pub(super) async fn send(
-    account: &Account,
-    signed: SignedPurchase,
-    on_written: impl FnOnce() + Send + 'static,
-) -> Call<Option<OrderId>> {
-    let watch = account.stopwatch();
-    let exchange = account.transport.purchase(signed.request, on_written).await;
-    watch.stop(signed.api, exchange, |http_status, body| {
-        answer::read(http_status, body).and_then(ecs::order_id)
-    })
-}
-
-/// A read: signed, sent and, when the cloud reports no error, handed to `read`.
-async fn ask<T: DeserializeOwned, U>(
+/// Signs a question, asks it and hands the answer to `read`.
+async fn ask<T>(
     account: &Account,
     action: &Action,
     question: Result<Question<'_>, Failure>,
-    read: impl FnOnce(T) -> Result<U, Failure>,
-) -> Call<U> {
-    let request = match question.and_then(|question| signed(account, action, question, account.now())) {
-        Ok(request) => request,
-        Err(failure) => return Call::unsent(action.api.name, failure),
-    };
-    let watch = account.stopwatch();
-    let exchange = account.transport.read(request).await;
-    watch.stop(action.api, exchange, |http_status, body| answer::read(http_status, body).and_then(read))
+    read: impl FnOnce(u16, &[u8]) -> Reply<T>,
+) -> Call<T> {
+    let request = question.and_then(|question| signed(account, action, question, account.now()));
+    account.ask(action.api, request, read).await
 }
 
 fn signed(
@@ -222,7 +196,7 @@ fn signed(
         Question::Get { parameters, .. } => (Method::GET, None, parameters, Vec::new()),
         Question::Post { payload } => (Method::POST, Some(CONTENT_TYPE_JSON), Vec::new(), payload),
     };
-    let mut pairs = vec![("Action", action.name()), ("Version", action.version)];
+    let mut pairs = vec![("Action", action.api.action()), ("Version", action.version)];
     pairs.extend(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let query = sign::query(&pairs);
     let credentials = account.credentials();
@@ -234,7 +208,7 @@ fn signed(
         token: credentials.token.as_ref(),
         payload: &payload,
         region: &region,
-        service: action.service(),
+        service: action.api.service(),
         at,
     };
     let stages = sign::sign(&request, &credentials.secret_key);
@@ -248,7 +222,7 @@ fn destination(account: &Account, action: &Action, region: &str) -> Result<(Url,
         return Ok((endpoint.url().clone(), endpoint.host()));
     }
     let host = if REGIONS_WITH_OWN_HOST.contains(&region) {
-        format!("{}.{region}.volcengineapi.com", action.service())
+        format!("{}.{region}.volcengineapi.com", action.api.service())
     } else {
         CENTRAL_HOST.to_owned()
     };
