@@ -192,6 +192,8 @@ CREATE TABLE orders (
     order_id          TEXT,
     request_id        TEXT,
     client_token      TEXT,
+    -- How often its request was sent again with that token.
+    repeats           INTEGER NOT NULL DEFAULT 0 CHECK (repeats = 0 OR client_token IS NOT NULL),
     months            INTEGER,
     amount_fen        INTEGER,
     expiry_before_ms  INTEGER,

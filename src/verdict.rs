@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::money::Fen;
+use crate::domain::observation::Operation;
 use crate::domain::order::{ListedOrder, OrderId, OrderState, Standing};
 use crate::domain::policy::OnUnknown;
 use crate::domain::upgrade::Dimension;
@@ -19,6 +20,22 @@ use crate::domain::upgrade::Dimension;
 pub struct Evidence {
     pub effect: EffectSeen,
     pub list: ListSeen,
+    /// What the cloud calls its latest renewal of the instance, where it says.
+    pub operation: Option<Operation>,
+    /// What the same request with the same token was answered, where it was sent again.
+    pub repeat: Option<Repeat>,
+}
+
+/// The answer to a request that was sent again with the token of the first one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Repeat {
+    /// The first one's order, or the one that this made: the token makes them one.
+    Order(OrderId),
+    /// The first one is still at work.
+    AtWork,
+    /// Nothing learnt.
+    Failed { why: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +74,7 @@ pub enum ListSeen {
 pub struct Question<'a> {
     pub state: OrderState,
     pub order_id: Option<&'a OrderId>,
+    pub request_id: Option<&'a str>,
     pub goal: Goal,
     pub on_unknown: OnUnknown,
     pub settle: Duration,
@@ -118,6 +136,9 @@ pub fn judge(question: &Question<'_>, looks: &[(Duration, Evidence)]) -> Verdict
     let Some((_, latest)) = looks.last() else {
         return Verdict::KeepWatching { why: "not looked at yet".to_owned() };
     };
+    if let (Some(Repeat::Order(id)), OrderState::Unknown) = (&latest.repeat, question.state) {
+        return repeated(question, latest, id);
+    }
     match &latest.effect {
         effect if is_reached(question.goal, effect) => reached(question, looks, effect),
         EffectSeen::Unread { why } => match &latest.list {
@@ -126,6 +147,14 @@ pub fn judge(question: &Question<'_>, looks: &[(Duration, Evidence)]) -> Verdict
         },
         _ => unmoved(question, looks, latest),
     }
+}
+
+fn repeated(question: &Question<'_>, latest: &Evidence, id: &OrderId) -> Verdict {
+    let (order_id, amount) = (id.clone(), None);
+    if is_reached(question.goal, &latest.effect) {
+        return Verdict::Confirmed { order_id: Some(order_id), effect: latest.effect.clone(), amount };
+    }
+    Verdict::Placed { order_id, amount }
 }
 
 /// Whether the instance shows what was ordered: the expiry moved by the whole term (less is somebody else's doing),
@@ -203,6 +232,10 @@ fn reached_with(order: &ListedOrder, effect: &EffectSeen, said: &str) -> Verdict
 }
 
 fn unmoved(question: &Question<'_>, looks: &[(Duration, Evidence)], latest: &Evidence) -> Verdict {
+    if question.state == OrderState::Placed && has_failed(question, latest) {
+        let why = "the cloud says that the operation of this very request failed: it may have been paid all the same";
+        return Verdict::AskPerson { why: why.to_owned() };
+    }
     match &latest.list {
         ListSeen::Ours(order) => listed(question, order),
         ListSeen::Nothing if question.state == OrderState::Unknown => {
@@ -235,6 +268,18 @@ fn unmoved(question: &Question<'_>, looks: &[(Duration, Evidence)], latest: &Evi
         ListSeen::Unread { why } => waiting(question, format!("the order list could not be read: {why}")),
         _ => waiting(question, format!("the order is placed and {} yet", nothing_yet(question))),
     }
+}
+
+fn has_failed(question: &Question<'_>, latest: &Evidence) -> bool {
+    let Some(operation) = &latest.operation else { return false };
+    let is_ours = question.request_id.is_some() && operation.request_id.as_deref() == question.request_id;
+    is_ours && operation.state.as_deref() == Some("FAILED")
+}
+
+/// The cloud is at work on a renewal, perhaps this one: an order list that shows nothing yet proves nothing.
+fn is_at_work(evidence: &Evidence) -> bool {
+    let operating = evidence.operation.as_ref().and_then(|operation| operation.state.as_deref());
+    operating == Some("OPERATING") || evidence.repeat == Some(Repeat::AtWork)
 }
 
 fn nothing_yet(question: &Question<'_>) -> String {
@@ -294,7 +339,7 @@ fn agreed_on(
     let mut first = *latest_at;
     let mut next_before = Some(Duration::MAX);
     for (at, evidence) in looks.iter().rev() {
-        if !agrees(&evidence.list) || evidence.effect != latest.effect {
+        if !agrees(&evidence.list) || evidence.effect != latest.effect || is_at_work(evidence) {
             break;
         }
         first = *at;

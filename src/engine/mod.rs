@@ -14,6 +14,7 @@ mod events;
 mod lane;
 mod order_list;
 mod reconcile;
+mod repeat;
 mod rescue;
 mod ticker;
 mod watch;
@@ -37,6 +38,7 @@ pub use watch::{MinuteWatch, SecondWatch};
 use crate::clock::Clock;
 use crate::cloud::{Api, Cloud, Credentials};
 use crate::domain::money::Fen;
+use crate::domain::order::OrderRow;
 use crate::domain::product::{AccountName, Provider};
 use crate::domain::run::Epoch;
 use crate::limiter::Limiter;
@@ -82,6 +84,8 @@ pub struct Account {
     is_refused: AtomicBool,
     /// Whether its order list may be read, as far as the last call told.
     may_list: AtomicBool,
+    /// Orders that this life sent with a token, with the monotonic time of sending.
+    tokens_sent: Mutex<HashMap<OrderRow, Duration>>,
     /// What somebody was told of the whole account, by code, with the day it was told for.
     told: Mutex<BTreeMap<String, Timestamp>>,
     wake: Notify,
@@ -127,6 +131,7 @@ impl Account {
             is_held: AtomicBool::new(true),
             is_refused: AtomicBool::new(false),
             may_list: AtomicBool::new(true),
+            tokens_sent: Mutex::default(),
             told: Mutex::default(),
             wake: Notify::new(),
         }

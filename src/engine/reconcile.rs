@@ -14,12 +14,12 @@ use super::{Account, Engine, Part, Step, repeat};
 use crate::cloud::{self, Cause, Cloud};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
-use crate::domain::observation::{Known, Spec};
+use crate::domain::observation::{Facts, Known, Operation, Spec};
 use crate::domain::order::{Cycle, DONE_ELSEWHERE, ListedOrder, NOT_ORDERED, OrderState, REFUNDED, Standing};
 use crate::domain::policy::{Action, ActionKind};
 use crate::domain::product::{InstanceId, Product, Region};
 use crate::store::{AfterConfirmed, Look, NextForRun, OpenOrder, OrderMove, OrderStep, StoreError};
-use crate::verdict::{self, EffectSeen, Evidence, Goal, ListSeen, Verdict};
+use crate::verdict::{self, EffectSeen, Evidence, Goal, ListSeen, Repeat, Verdict};
 
 /// Open orders looked at in one round.
 const ROUND: u32 = 200;
@@ -27,9 +27,12 @@ const ROUND: u32 = 200;
 /// order that could be ours must never be overlooked.
 const LIST_MARGIN: SignedDuration = SignedDuration::from_hours(24);
 
+/// What `LatestOperation` of Tencent CVM begins with for a renewal.
+const RENEWAL: &str = "Renew";
+
 pub struct Reconcile {
-    engine: Arc<Engine>,
-    account: Arc<Account>,
+    pub(super) engine: Arc<Engine>,
+    pub(super) account: Arc<Account>,
 }
 
 impl Reconcile {
@@ -80,9 +83,14 @@ impl Reconcile {
                 Ok(known) => effect_seen(goal(order), known),
                 Err(why) => EffectSeen::Unread { why: why.clone() },
             };
-            let list = self.list_seen(order, &effect).await?;
-            let spec = seen.ok().and_then(|known| known.facts()?.spec);
-            self.settle(order, Evidence { effect, list }, spec).await?;
+            let repeat = self.repeat_request(order, &effect).await?;
+            let list = match &repeat {
+                Some(Repeat::Order(_)) => ListSeen::NotAsked,
+                _ => self.list_seen(order, &effect).await?,
+            };
+            let facts = seen.as_ref().ok().and_then(Known::facts);
+            let (spec, operation) = (facts.and_then(|facts| facts.spec), facts.and_then(renewal_seen));
+            self.settle(order, Evidence { effect, list, operation, repeat }, spec).await?;
         }
         Ok(())
     }
@@ -168,6 +176,7 @@ impl Reconcile {
         verdict::Question {
             state: order.state,
             order_id: order.order_id.as_ref(),
+            request_id: order.request_id.as_deref(),
             goal: goal(order),
             on_unknown: order.terms.unknown,
             settle: self.engine.settings.settle,
@@ -226,7 +235,7 @@ impl Part for Reconcile {
     }
 }
 
-fn goal(order: &OpenOrder) -> Goal {
+pub(super) fn goal(order: &OpenOrder) -> Goal {
     match order.cycle {
         Some(Cycle::Target { dimension, target, .. }) => Goal::Size { dimension, target },
         _ => Goal::Term { months: order.months.unwrap_or(1), expiry_before: order.expiry_before },
@@ -240,6 +249,11 @@ fn effect_seen(goal: Goal, known: &Known) -> EffectSeen {
         Goal::Size { dimension, .. } => facts.spec.map(|spec| EffectSeen::Size(dimension.of(spec))),
     };
     effect.unwrap_or(EffectSeen::Absent)
+}
+
+/// The latest operation, where it is a renewal: others say nothing about an order of ours.
+fn renewal_seen(facts: &Facts) -> Option<Operation> {
+    facts.latest_operation.clone().filter(|operation| operation.name.starts_with(RENEWAL))
 }
 
 /// Several dimensions are several orders, each confirmed before the next.
@@ -324,7 +338,7 @@ fn effect_words(order: &OpenOrder, effect: &EffectSeen) -> String {
 fn finding(order: &OpenOrder, verdict: &Verdict) -> String {
     match verdict {
         Verdict::Confirmed { effect, .. } => effect_words(order, effect),
-        Verdict::Placed { order_id, .. } => format!("the cloud lists order {order_id}"),
+        Verdict::Placed { order_id, .. } => format!("the cloud names order {order_id}"),
         Verdict::NotOrdered { why } => format!("not ordered: {why}"),
         Verdict::Void { order_id } => format!("order {order_id} was refunded or closed"),
         Verdict::DoneElsewhere { effect } => {
@@ -356,7 +370,7 @@ fn log_verdict(order: &OpenOrder, verdict: &Verdict, next: AfterConfirmed) {
         }
         Verdict::Placed { order_id, .. } => {
             job_event!(info, "order.placed", order, { order_row = row.0, order_id = order_id.0, },
-                "the unknown order for {instance} was placed: the cloud lists it as {order_id}");
+                "the unknown order for {instance} was placed: its number is {order_id}");
         }
         Verdict::NotOrdered { .. } | Verdict::DoneElsewhere { .. } => {
             job_event!(warn, "order.refused", order, { order_row = row.0, },

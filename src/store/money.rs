@@ -7,6 +7,7 @@ mod attempts;
 mod intent;
 mod moves;
 mod open_orders;
+mod repeat;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,11 +19,12 @@ use super::{Store, StoreError, at, at_opt, json, ms};
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
 use crate::domain::order::{Committed, Cycle, OrderId, OrderRow};
-use crate::domain::run::{Hold, RunId};
+use crate::domain::run::{Epoch, Hold, RunId};
 use attempts::RecordAttempts;
 use intent::IntentRow;
 use moves::MoveRow;
 pub use open_orders::OpenOrder;
+use repeat::RepeatRow;
 
 /// What the lane wants to buy for a claimed run.
 #[derive(Clone, Debug)]
@@ -178,6 +180,18 @@ impl Store {
         let row = IntentRow::new(claim, &intent);
         let written = self.writer.submit(row).await?;
         Ok(written.map(Committed::from_committed_row))
+    }
+
+    /// Leave to send an unknown order's request once more, with its own token; none while anything holds orders
+    /// of its policy, or once it is known what became of it.
+    pub async fn repeat_order(
+        &self,
+        row: OrderRow,
+        epoch: Epoch,
+        now: Timestamp,
+    ) -> Result<Option<Committed>, StoreError> {
+        let may = self.writer.submit(RepeatRow { row, epoch, now_ms: ms(now) }).await?;
+        Ok(may.then(|| Committed::from_committed_row(row)))
     }
 
     /// The order that keeps a claim's instance busy just now, as [`Store::intend`] would say it.

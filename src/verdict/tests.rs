@@ -11,6 +11,7 @@ fn question(state: OrderState) -> Question<'static> {
     Question {
         state,
         order_id: None,
+        request_id: Some("request-1"),
         goal: Goal::Term { months: 1, expiry_before: Some(before()) },
         on_unknown: OnUnknown::Person,
         settle: SETTLE,
@@ -19,7 +20,8 @@ fn question(state: OrderState) -> Question<'static> {
 }
 
 fn look(at_seconds: u64, expiry: Timestamp, list: ListSeen) -> (Duration, Evidence) {
-    (Duration::from_secs(at_seconds), Evidence { effect: EffectSeen::Expiry(expiry), list })
+    let effect = EffectSeen::Expiry(expiry);
+    (Duration::from_secs(at_seconds), Evidence { effect, list, operation: None, repeat: None })
 }
 
 fn listed_order(standing: Standing) -> ListedOrder {
@@ -135,4 +137,45 @@ fn looks_are_soon_at_first_and_a_third_of_the_settling_time_apart_later() {
     assert_eq!(age(0), SOONEST_LOOK);
     assert_eq!(age(20), Duration::from_secs(10));
     assert_eq!(age(10_000), SETTLE / 3);
+}
+
+fn operation(request_id: &str, state: &str) -> Option<Operation> {
+    let (request_id, state) = (Some(request_id.to_owned()), Some(state.to_owned()));
+    Some(Operation { name: "RenewInstances".to_owned(), request_id, state })
+}
+
+#[test]
+fn while_the_cloud_is_at_work_on_a_renewal_an_empty_list_proves_nothing() {
+    let mut looks: Vec<_> = [1, 300, 601].map(|at| look(at, before(), ListSeen::Nothing)).into();
+    let mut unknown = question(OrderState::Unknown);
+    unknown.age = SignedDuration::from_secs(602);
+    assert!(matches!(judge(&unknown, &looks), Verdict::NotOrdered { .. }));
+    looks[1].1.operation = operation("request-2", "OPERATING");
+    assert!(matches!(judge(&unknown, &looks), Verdict::KeepWatching { .. }));
+    looks[1].1.operation = operation("request-2", "SUCCESS");
+    assert!(matches!(judge(&unknown, &looks), Verdict::NotOrdered { .. }));
+    looks[2].1.repeat = Some(Repeat::AtWork);
+    assert!(matches!(judge(&unknown, &looks), Verdict::KeepWatching { .. }));
+}
+
+#[test]
+fn a_failed_operation_of_this_very_request_is_a_persons_and_of_another_says_nothing() {
+    let judged = |request_id| {
+        let mut look = look(1, before(), ListSeen::NotAsked);
+        look.1.operation = operation(request_id, "FAILED");
+        judge(&question(OrderState::Placed), &[look])
+    };
+    assert!(matches!(judged("request-1"), Verdict::AskPerson { .. }));
+    assert!(matches!(judged("request-2"), Verdict::KeepWatching { .. }));
+}
+
+#[test]
+fn the_answer_to_the_repeated_request_names_the_order_and_only_the_expiry_confirms_it() {
+    let judged = |expiry| {
+        let mut look = look(1, expiry, ListSeen::NotAsked);
+        look.1.repeat = Some(Repeat::Order(OrderId("Order7".to_owned())));
+        judge(&question(OrderState::Unknown), &[look])
+    };
+    assert!(matches!(judged(before()), Verdict::Placed { .. }));
+    assert!(matches!(judged(a_month_later()), Verdict::Confirmed { order_id: Some(_), .. }));
 }

@@ -245,6 +245,9 @@ impl Lane {
     ) {
         let (engine, account) = (Arc::clone(&self.engine), Arc::clone(&self.account));
         let row = committed.row();
+        if claim.job.product.provider() == Provider::Volcengine {
+            account.note_token_sent(row, engine.clock.monotonic());
+        }
         self.sends.spawn(async move {
             let sent_at = Arc::new(OnceLock::new());
             let note = Arc::clone(&sent_at);

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use super::{Store, StoreError, at, at_opt, ms};
 use crate::domain::failure::Failure;
 use crate::domain::observation::Known;
-use crate::domain::order::{Cycle, OrderId, OrderRow, OrderState};
+use crate::domain::order::{ClientToken, Cycle, OrderId, OrderRow, OrderState};
 use crate::domain::policy::{ActionKind, Terms};
 use crate::domain::product::{AccountName, InstanceId, PolicyName, Product, Provider, Region};
 use crate::domain::run::{Epoch, RunId};
@@ -27,6 +27,8 @@ pub struct OpenOrder {
     pub state: OrderState,
     pub action: ActionKind,
     pub cycle: Option<Cycle>,
+    pub request_id: Option<String>,
+    pub client_token: Option<ClientToken>,
     pub order_id: Option<OrderId>,
     pub months: Option<u32>,
     pub expiry_before: Option<Timestamp>,
@@ -57,6 +59,7 @@ impl Store {
             "SELECT o.id, o.run_id, p.name, o.policy_revision, o.product, o.region, i.instance, o.state, o.order_id,
                     o.months, o.expiry_before_ms, o.intended_at_ms, o.error, o.person_asked_ms IS NOT NULL, p.terms,
                     r.due_at_ms, o.amount_fen IS NOT NULL, o.action, o.cycle,
+                    o.request_id, o.client_token,
                     (SELECT json_group_array(json_array(l.monotonic_ms, json(l.evidence)) ORDER BY l.id) FROM looks l
                       WHERE l.order_row = o.id AND l.epoch = ?3),
                     ",
@@ -112,7 +115,9 @@ fn open_order(row: &SqliteRow, account: &AccountName, provider: Provider) -> Res
         amount_is_known: row.get(16),
         action: ActionKind::parse(action).ok_or_else(|| StoreError::Decode(format!("action {action}")))?,
         cycle: Cycle::parse(row.get(18)),
-        looks: serde_json::from_str(row.get(19)).map_err(decode)?,
-        known: known(row, 20)?,
+        request_id: row.get(19),
+        client_token: row.get::<Option<String>, _>(20).map(ClientToken),
+        looks: serde_json::from_str(row.get(21)).map_err(decode)?,
+        known: known(row, 22)?,
     })
 }

@@ -1,0 +1,42 @@
+//! Leave to send an open order's request once more, with its token.
+
+use sqlx::{Row, SqliteConnection};
+
+use crate::domain::order::OrderRow;
+use crate::domain::run::Epoch;
+use crate::store::writer::Change;
+
+pub(super) struct RepeatRow {
+    pub(super) row: OrderRow,
+    pub(super) epoch: Epoch,
+    pub(super) now_ms: i64,
+}
+
+impl Change for RepeatRow {
+    type Reply = bool;
+
+    /// What could make the money unwanted meanwhile is a condition here, as it is of an intent.
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<bool>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            let repeated = sqlx::query(
+                "UPDATE orders SET repeats = repeats + 1
+                 WHERE id = ?1 AND state = 'unknown' AND client_token IS NOT NULL
+                   AND ?2 = (SELECT epoch FROM daemon)
+                   AND NOT EXISTS (SELECT 1 FROM policies p WHERE p.id = policy_id AND p.stopped_at_ms IS NOT NULL)
+                   AND NOT EXISTS (SELECT 1 FROM pauses z WHERE z.lifted_at_ms IS NULL
+                         AND (z.scope = 'all' OR (z.scope = 'account' AND z.name = orders.account)
+                              OR (z.scope = 'policy' AND z.name = (SELECT p.name FROM policies p WHERE p.id = policy_id)))
+                         AND (z.kind <> 'person' OR coalesce(z.until_ms > ?3, 1)))
+                 RETURNING id",
+            )
+            .bind(row.row.0)
+            .bind(row.epoch.0)
+            .bind(row.now_ms)
+            .fetch_optional(&mut *conn)
+            .await?;
+            replies.push(repeated.is_some_and(|found| found.get::<i64, _>(0) == row.row.0));
+        }
+        Ok(replies)
+    }
+}
