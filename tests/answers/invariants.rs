@@ -30,6 +30,7 @@ const AMOUNT_KEYS: [&str; 9] = [
     "Balance",
 ];
 const AMOUNT_MAX_FEN: i64 = 1 << 53;
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 const DEPTH: usize = 8;
 const CODE_MAX_CHARS: usize = 200;
 const MESSAGE_MAX_CHARS: usize = 2_000;
@@ -312,7 +313,7 @@ fn refusal_of_version_2(members: &HashMap<String, &RawValue>) -> Option<Value> {
     let (code, word) = (member("code"), member("codeDesc"));
     let is_zero = scalar(&code).is_none_or(|code| code.trim().parse::<f64>() == Ok(0.0));
     // What is too long a number to be exact is nothing, here as elsewhere.
-    let word = if word.as_f64().is_some_and(|number| number.abs() >= 9e15) { Value::Null } else { word };
+    let word = if word.as_f64().is_some_and(|number| number.abs() >= EXACT_MAX) { Value::Null } else { word };
     let is_success = scalar(&word)
         .is_none_or(|word| word.trim().is_empty() || word.trim().eq_ignore_ascii_case("success"));
     (!is_zero || !is_success).then(|| serde_json::json!({ "Code": code, "Word": word }))
@@ -358,7 +359,8 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// Equal, or two spellings of one number.
+/// Equal, or two spellings of one number that is short enough to be exact.
 fn is_same(one: &str, other: &str) -> bool {
-    one == other || one.parse::<f64>().is_ok_and(|number| other.parse() == Ok(number))
+    let exact = |text: &str| text.parse::<f64>().ok().filter(|number| number.abs() < EXACT_MAX);
+    one == other || exact(one).is_some_and(|number| exact(other) == Some(number))
 }

@@ -93,6 +93,17 @@ const BYTES: &[&[u8]] = &[
     b"<html>",
 ];
 
+/// What turns an answer into a refusal, in one place or another.
+const MEMBERS: &[&str] = &[
+    r#""Error":{"Code":"InternalError","Message":"m"},"#,
+    r#""Error":{"Code":"FailedOperation.PayFailed"},"#,
+    r#""Error":{},"#,
+    r#""Error":"InternalError","#,
+    r#""Response":{"RequestId":"r"},"#,
+    r#""code":5100,"#,
+    r#""codeDesc":"OperationFail.SystemBusy","#,
+];
+
 /// A few changes to `body`, some of which take parts of `donor`.
 pub fn mutate(rng: &mut Rng, body: &[u8], donor: &[u8]) -> Vec<u8> {
     let mut mutant = body.to_vec();
@@ -129,6 +140,7 @@ fn change(rng: &mut Rng, mutant: &mut Vec<u8>, donor: &[u8]) {
         8 => take_token(rng, mutant, donor),
         9 | 10 => duplicate_member(rng, mutant),
         11 => nest(rng, mutant),
+        12 => insert_member(rng, mutant),
         _ => replace_value(rng, mutant),
     }
 }
@@ -167,6 +179,13 @@ fn duplicate_member(rng: &mut Rng, mutant: &mut Vec<u8>) {
         let value = VALUES[rng.usize(0..VALUES.len())].as_bytes();
         let member = [&mutant[key.clone()], b":", value, b","].concat();
         mutant.splice(key.start..key.start, member);
+    }
+}
+
+fn insert_member(rng: &mut Rng, mutant: &mut Vec<u8>) {
+    let keys: Vec<_> = tokens(mutant).into_iter().filter(|token| is_key(mutant, token)).collect();
+    if let Some(key) = any(rng, &keys) {
+        mutant.splice(key.start..key.start, MEMBERS[rng.usize(0..MEMBERS.len())].bytes());
     }
 }
 

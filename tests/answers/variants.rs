@@ -112,7 +112,9 @@ fn a_strange_or_missing_member_is_never_misread() {
     for golden in parsed() {
         for path in paths(&golden.value(), "") {
             let mut variants: Vec<Value> = Vec::new();
-            for strange in STRANGE.into_iter().chain(NO_DATES) {
+            let is_date = path.ends_with("Time") || path.ends_with("At");
+            let dates = NO_DATES.into_iter().filter(|_| is_date);
+            for strange in STRANGE.into_iter().chain(dates) {
                 let mut variant = golden.value();
                 *variant.pointer_mut(&path).unwrap() = serde_json::from_str(strange).unwrap();
                 variants.push(variant);

@@ -3,7 +3,7 @@
 //! Exact code, then its dotted prefixes from the longest on, then unknown: a code that nobody knows says
 //! nothing about the money. One table serves all products of API 3.0: no code means one thing to one of them
 //! and another to the next. Sources: the error tables of Redis RenewInstance and UpgradeInstance and of CVM
-//! RenewInstances, the Redis, CVM and billing models, and "common error codes" of API 3.0.
+//! RenewInstances, the Redis, CVM and billing models, and "common error codes" of API 3.0 and of its legacy host.
 
 use crate::cloud::judged::{Judged, Table, find, find_family};
 

@@ -4,6 +4,8 @@
 //! redis, cvm, billing ──► api3 ── sign ─────► POST JSON, {"Response": …}      answer, codes
 //! cvm_v2 ───────────────► v2 ──── sign_v2 ──► POST form, {code, codeDesc, …}  answer_v2, codes_v2
 //! ```
+//!
+//! What came back is understood in [`read`], one function an API.
 
 pub mod answer;
 pub mod answer_v2;

@@ -1,4 +1,5 @@
-//! Volcengine: a signed GET with a query, or a signed POST of JSON, and one envelope for every answer.
+//! Volcengine: a signed GET with a query, or a signed POST of JSON, and one envelope for every answer. What came back is
+//! understood in [`read`], one function an API.
 
 pub mod answer;
 pub mod billing;
