@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use super::calls::{CallError, is_refused_key};
 use super::events::job_event;
 use super::{Account, Engine, Part, Step, repeat};
+use crate::cloud::{self, Cause};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::product::{InstanceId, Product, Region};
 use crate::domain::run::{Epoch, Hold, Outcome};
@@ -302,7 +303,8 @@ impl Lane {
     fn log_wait(&self, claim: &Claim, reason: &str, until: Timestamp, failure: Option<&Failure>) {
         // Somebody must act, and is told so once: of a run's own trouble by the run, of an account's each day.
         let is_news = |failure: &&Failure| {
-            if till::BUDGET_CODES.contains(&failure.code.as_str()) {
+            let is_right = cloud::cause(self.account.provider, &failure.code) == Some(Cause::Rights);
+            if is_right || till::BUDGET_CODES.contains(&failure.code.as_str()) {
                 let today = self.engine.budget(&self.account, self.engine.now()).day_start;
                 return self.account.is_news(&failure.code, today);
             }

@@ -304,7 +304,8 @@ fn log_refused(job: &Job, row: OrderRow, failure: &Failure, next: &NextForRun, d
         NextForRun::Wait { until, hold, .. } => {
             job_event!(warn, "order.refused", job, { order_row = row.0, request_id, duration_ms, class = %class, code, },
                 "the order for {} was refused for now: {failure}", job.instance);
-            if class == Class::Blocked && *hold != Hold::Pause {
+            let is_news = job.last_code.as_deref() != Some(code);
+            if class == Class::Blocked && *hold != Hold::Pause && is_news {
                 job_event!(error, "run.waiting", job, { order_row = row.0, class = %class, code, next_attempt_at = %until, },
                     "{} waits until {until} for something outside to change: {failure}", job.instance);
             } else {
