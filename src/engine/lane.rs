@@ -149,6 +149,7 @@ impl Lane {
     }
 
     async fn claim(&mut self) -> Result<usize, StoreError> {
+        self.engine.test_balance(&self.account).await?;
         let Account { name, provider, .. } = &*self.account;
         let claims = self.engine.store.claim(name, *provider, self.epoch, CLAIM_BATCH).await?;
         let claimed = claims.len();

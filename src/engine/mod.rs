@@ -11,6 +11,7 @@
 
 mod calls;
 mod events;
+mod holds;
 mod lane;
 mod order_list;
 mod reconcile;
@@ -86,6 +87,8 @@ pub struct Account {
     may_list: AtomicBool,
     /// Orders that this life sent with a token, with the monotonic time of sending.
     tokens_sent: Mutex<HashMap<OrderRow, Duration>>,
+    /// What its balance was when it was last too little.
+    shortage: Mutex<Option<holds::Shortage>>,
     /// What somebody was told of the whole account, by code, with the day it was told for.
     told: Mutex<BTreeMap<String, Timestamp>>,
     wake: Notify,
@@ -132,6 +135,7 @@ impl Account {
             is_refused: AtomicBool::new(false),
             may_list: AtomicBool::new(true),
             tokens_sent: Mutex::default(),
+            shortage: Mutex::default(),
             told: Mutex::default(),
             wake: Notify::new(),
         }

@@ -6,7 +6,7 @@ use renewd::sandbox::faults::{Effect, Fault, Spoilt};
 
 use serde_json::Value;
 
-use crate::harness::{Settings, Stage, instant, policy, text};
+use crate::harness::{Settings, Stage, instant, policy, text, until};
 
 const RENEW: &str = "redis:RenewInstance";
 /// Long enough to be late, short enough to come before any client gives up.
@@ -115,6 +115,11 @@ fn an_empty_balance_pauses_the_account_and_a_top_up_heals_it_soonest_expiry_firs
     let status = stage.status();
     assert_eq!(status["paused"][0]["name"], "shop", "{status:#}");
     assert!(stage.cloud.ledger().is_empty());
+    until("the balance was read, and read again", || {
+        let requests = serde_json::to_value(stage.cloud.requests()).unwrap();
+        (requests["billing:DescribeAccountBalance"]["total"].as_u64() > Some(2)).then_some(())
+    });
+    assert_eq!(stage.orders().len(), 1, "no order is tried while the balance has not risen");
 
     stage.cloud.set_balance(crate::harness::KEY_ID, renewd::domain::money::Fen::new(1_000_000));
     for id in ids {
@@ -129,12 +134,15 @@ fn an_empty_balance_pauses_the_account_and_a_top_up_heals_it_soonest_expiry_firs
 }
 
 #[test]
-fn an_empty_balance_is_told_once_however_often_it_is_tested() {
+fn an_empty_balance_that_may_not_be_read_is_tested_by_orders_and_told_once() {
     let stage = Stage::new();
+    let unreadable = Spoilt::Code("UnauthorizedOperation.CamNoAuth".to_owned());
+    let fault = Fault::spoil("billing:DescribeAccountBalance", Effect::Before, unreadable);
+    stage.cloud.inject(vec![fault.times(1000)]);
     stage.cloud.set_balance(crate::harness::KEY_ID, renewd::domain::money::Fen::new(0));
     stage.write_policies(&policy("month", &["crs-sandbox-1", "crs-sandbox-2"], ""));
     let daemon = stage.start();
-    crate::harness::until("several tests were refused", || (stage.orders().len() > 2).then_some(()));
+    until("several tests were refused", || (stage.orders().len() > 2).then_some(()));
     let lines = daemon.stop();
     let errors: Vec<_> = lines.iter().filter(|line| line.contains("\"level\":\"ERROR\"")).collect();
     assert_eq!(errors.len(), 1, "{errors:#?}");

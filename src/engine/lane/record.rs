@@ -1,25 +1,25 @@
 //! Recording the answer of a purchase: what became of the order, of its run and of its account.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::calls::{About, THROTTLED_HOLD, attempt};
 use super::super::events::job_event;
+use super::super::order_list::Wanted;
 use super::super::{Account, DATABASE_PAUSE, Engine};
 use super::seed;
 use crate::cloud::{self, Api, Call, Cause};
 use crate::domain::failure::{Class, Failure};
-use crate::domain::order::{OrderId, OrderRow, OrderState, UNSENT};
+use crate::domain::order::{OrderId, OrderRow, OrderState, Standing, UNSENT};
 use crate::domain::run::Hold;
 use crate::guard::Verdict;
 use crate::retry::{self, Blocked, Next};
-use crate::store::{Job, NextForRun, OrderMove, OrderRecord, OrderStep, Pause, StoreError};
+use crate::store::{Job, NextForRun, OrderMove, OrderRecord, OrderStep, StoreError};
 use crate::verdict;
 
-/// The kind of pause that a refused key brings.
-const CREDENTIAL: &str = "credential";
+/// Unpaid orders lapse after days.
+const UNPAID_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Engine {
     /// Never gives up: an answer that is not recorded is an order whose fate only evidence could settle.
@@ -40,7 +40,7 @@ impl Engine {
         let record = attempt(account, about, begun, &call.report, call.result.as_ref().err());
         let step = match &call.result {
             Ok(order_id) => self.placed(order_id.clone(), call.report.request_id.clone()),
-            Err(failure) => self.after_failure(account, api, job, failure).await,
+            Err(failure) => self.after_failure(account, api, job, row, failure).await,
         };
         let order_move = OrderMove {
             row,
@@ -72,10 +72,28 @@ impl Engine {
                 }
             }
         }
-        if call.result.is_ok() {
-            self.free_account(account).await;
+        match &call.result {
+            Ok(_) => self.free_account(account).await,
+            Err(failure) if cloud::cause(account.provider, &failure.code) == Some(Cause::Balance) => {
+                if let Err(error) = self.note_shortage(account).await {
+                    tracing::warn!(event = "database.failed", account = %account.name, %error, "the balance could not be noted");
+                }
+            }
+            Err(_) => {}
         }
         account.wake.notify_one();
+    }
+
+    /// Which order it is that stands unpaid, where the list may be read.
+    async fn unpaid_words(&self, account: &Account, job: &Job, row: OrderRow) -> String {
+        let Job { product, region, instance, .. } = job;
+        let from = self.now() - UNPAID_WINDOW;
+        let wanted = Wanted { product: *product, region, instance, row, order_id: None, from };
+        let listed = self.list_orders(account, wanted).await.unwrap_or_default();
+        match listed.into_iter().find(|order| order.standing == Standing::Unpaid) {
+            Some(order) => format!("order {} is unpaid: pay it or cancel it in the console", order.order_id),
+            None => "look for an unpaid order in the console: pay it or cancel it".to_owned(),
+        }
     }
 
     /// The order was settled while its answer was still on its way. A number is kept with its row; that the money
@@ -106,7 +124,14 @@ impl Engine {
         self.now() + SignedDuration::try_from(soon).unwrap_or_default()
     }
 
-    async fn after_failure(&self, account: &Account, api: Api, job: &Job, failure: &Failure) -> OrderStep {
+    async fn after_failure(
+        &self,
+        account: &Account,
+        api: Api,
+        job: &Job,
+        row: OrderRow,
+        failure: &Failure,
+    ) -> OrderStep {
         let cause = cloud::cause(account.provider, &failure.code);
         let blocked = Some(if cause == Some(Cause::Balance) { Blocked::Balance } else { Blocked::Other });
         // A missing right is this instance's, whatever family of codes it came in.
@@ -115,7 +140,10 @@ impl Engine {
             self.limiter.hold(&self.key(account, api, &job.region), account.rate(api), THROTTLED_HOLD);
         }
         let next = retry::after(class, blocked, job.attempts, self.settings.pace, seed(job), self.now());
-        let reason = format!("its order was refused: {failure}");
+        let mut reason = format!("its order was refused: {failure}");
+        if cause == Some(Cause::UnpaidOrder) {
+            reason = format!("{reason}; {}", self.unpaid_words(account, job, row).await);
+        }
         let refused = |next| OrderStep::Refused { failure: as_recorded(failure), next };
         match next {
             Next::Again { at, counts, exhausted } => {
@@ -141,121 +169,6 @@ impl Engine {
             }
         }
     }
-
-    /// No call is made with a key that was refused until its next test, and that begins with the secrets read again.
-    pub(in crate::engine) async fn key_refused(
-        &self,
-        account: &Account,
-    ) -> Result<Option<(Timestamp, String)>, StoreError> {
-        if let Some(held) = self.hold_without_secrets(account).await? {
-            return Ok(Some(held));
-        }
-        let now = self.now();
-        let pauses = self.store.pauses(now).await?;
-        let is_ours = |pause: &Pause| pause.name.as_deref() == Some(account.name.as_str());
-        let Some(pause) = pauses.into_iter().find(|pause| pause.kind == CREDENTIAL && is_ours(pause)) else {
-            return Ok(None);
-        };
-        let until = pause.until.unwrap_or(now);
-        if until <= now {
-            if let Err(cause) = reread_secrets(account) {
-                tracing::error!(
-                    event = "account.paused", account = %account.name, class = CREDENTIAL,
-                    "account {} is tested with its old key: {cause}", account.name
-                );
-            }
-            return Ok(None);
-        }
-        let note = pause.note.map(|note| format!(": {note}")).unwrap_or_default();
-        Ok(Some((
-            until,
-            format!("the key of account {} is refused since {}{note}", account.name, pause.since),
-        )))
-    }
-
-    /// An account whose secrets were never readable makes no call: the cloud's answer to a blank key would hide
-    /// what is wrong. Each look reads them again, and once they can be read the account goes on by itself.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn hold_without_secrets(
-        &self,
-        account: &Account,
-    ) -> Result<Option<(Timestamp, String)>, StoreError> {
-        if !account.cloud.key_id().is_empty() {
-            return Ok(None);
-        }
-        let (name, now) = (&account.name, self.now());
-        let Err(cause) = reread_secrets(account) else {
-            self.store.release_account(name, Some(CREDENTIAL), now).await?;
-            tracing::info!(
-                event = "account.resumed", account = %name,
-                "account {name} is resumed: its secrets can be read"
-            );
-            account.wake.notify_one();
-            return Ok(None);
-        };
-        let until = self.next_test();
-        if self.store.hold_account(name, CREDENTIAL, until, &cause, now).await? {
-            tracing::error!(
-                event = "account.paused", account = %name, class = CREDENTIAL, next_attempt_at = %until,
-                "account {name} is paused: {cause}; correct that, and it goes on by itself"
-            );
-        }
-        Ok(Some((until, format!("account {name} makes no call: {cause}"))))
-    }
-
-    /// Holds an account's orders and, for a refused key, reads its secrets again.
-    pub(in crate::engine) async fn hold_account(
-        &self,
-        account: &Account,
-        kind: &'static str,
-        until: Timestamp,
-        failure: &Failure,
-    ) -> Result<(), StoreError> {
-        let reread = if kind == CREDENTIAL { reread_secrets(account) } else { Ok(()) };
-        // What the cloud says of an old key matters less than that there is no new one.
-        let note = reread.err().unwrap_or_else(|| failure.to_string());
-        let is_new = self.store.hold_account(&account.name, kind, until, &note, self.now()).await?;
-        account.is_held.store(true, Ordering::SeqCst);
-        if is_new {
-            let todo = match kind {
-                "balance" => "top it up; orders go on by themselves",
-                _ => "correct its secrets; they are read again at each test",
-            };
-            tracing::error!(
-                event = "account.paused", account = %account.name, class = %failure.class, code = failure.code,
-                next_attempt_at = %until,
-                "account {} is paused, the next test is at {until}: {note}; {todo}", account.name
-            );
-        }
-        Ok(())
-    }
-
-    /// An order went through: what held the account is over.
-    async fn free_account(&self, account: &Account) {
-        if !account.is_held.swap(false, Ordering::SeqCst) {
-            return;
-        }
-        match self.store.release_account(&account.name, None, self.now()).await {
-            Ok(0) => {}
-            Ok(_) => tracing::info!(
-                event = "account.resumed", account = %account.name,
-                "account {} is resumed: an order went through", account.name
-            ),
-            Err(error) => {
-                account.is_held.store(true, Ordering::SeqCst);
-                tracing::error!(event = "database.failed", account = %account.name, %error, "the account's pause could not be lifted");
-            }
-        }
-    }
-}
-
-/// A corrected secret is taken without a restart. What is wrong is told without the secret.
-fn reread_secrets(account: &Account) -> Result<(), String> {
-    let credentials = (account.reread)().map_err(|cause| format!("its secrets cannot be read: {cause}"))?;
-    account.cloud.replace_credentials(credentials);
-    Ok(())
 }
 
 /// An order that never left carries our own code; what stood in its way is in the message.
