@@ -44,20 +44,42 @@ impl Service {
                  secret_key = \"env:SECRET_KEY\"\nendpoint = \"{endpoint}\"\n"
             );
         }
+        Service::in_folder(folder, &(text + settings), policies)
+    }
+
+    /// With a configuration of one's own, whose secrets are `env:KEY_ID_…` and `env:SECRET_KEY`.
+    pub fn of(config: &str, policies: &str) -> Service {
+        let folder = tempfile::Builder::new().prefix("renewd-test-").tempdir().unwrap();
+        Service::in_folder(folder, config, policies)
+    }
+
+    fn in_folder(folder: TempDir, text: &str, policies: &str) -> Service {
         let config = folder.path().join("renewd.toml");
-        fs::write(&config, text + settings).unwrap();
+        fs::write(&config, text).unwrap();
         fs::create_dir(folder.path().join("policies.d")).unwrap();
         fs::write(folder.path().join("policies.d/fleet.toml"), policies).unwrap();
         Service { folder, config, lives: 0 }
     }
 
     pub fn start(&mut self, accounts: &[&str]) -> Life {
-        self.lives += 1;
-        let log = self.folder.path().join(format!("life-{}.log", self.lives));
         let keys = accounts
             .iter()
             .map(|account| (format!("KEY_ID_{account}"), format!("{TENCENT_KEY_PREFIX}{account}")));
-        let child = Command::new(env!("CARGO_BIN_EXE_renewd"))
+        self.start_under(&[], keys)
+    }
+
+    /// As the child of `wrapper`, a program with its arguments; of nothing when that is empty.
+    pub fn start_under(
+        &mut self,
+        wrapper: &[String],
+        keys: impl IntoIterator<Item = (String, String)>,
+    ) -> Life {
+        self.lives += 1;
+        let log = self.folder.path().join(format!("life-{}.log", self.lives));
+        let mut words: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+        words.push(env!("CARGO_BIN_EXE_renewd"));
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .arg("--config")
             .arg(&self.config)
             .arg("run")
@@ -91,6 +113,18 @@ impl Life {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}\n{}", tail(&self.log));
+    }
+
+    /// Whether it ended by then.
+    pub fn ended_within(&mut self, patience: std::time::Duration) -> bool {
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < patience {
+            if self.child.try_wait().unwrap().is_some() {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        false
     }
 
     pub fn assert_alive(&mut self) {
