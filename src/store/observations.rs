@@ -51,7 +51,8 @@ impl Store {
         let rows = sqlx::query(
             "SELECT DISTINCT p.product, p.region, i.instance
              FROM policies p JOIN policy_instances pi ON pi.policy_id = p.id JOIN instances i ON i.id = pi.instance_id
-             WHERE p.account = ?1 AND p.stopped_at_ms IS NULL AND pi.removed_at_ms IS NULL
+             -- Of disabled policies too: what nobody renews lapses all the same.
+             WHERE p.account = ?1 AND p.retired_at_ms IS NULL AND pi.removed_at_ms IS NULL
                AND (i.observed_at_ms IS NULL OR i.observed_at_ms < ?2)
              ORDER BY i.expires_at_ms LIMIT ?3",
         )

@@ -75,15 +75,20 @@ async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec
                 z.scope, z.name, z.kind, z.set_by, z.note, u.id, u.state, p.enabled
          FROM instances i JOIN policy_instances pi ON pi.instance_id = i.id AND pi.removed_at_ms IS NULL
          JOIN policies p ON p.id = pi.policy_id AND p.retired_at_ms IS NULL AND p.action = 'renew'
+         -- Whatever has a reason to tell; a run that only stood back for an earlier one was never judged and has none.
          LEFT JOIN runs r ON r.id = coalesce(
-             (SELECT min(l.id) FROM runs l WHERE l.instance_id = i.id AND l.policy_id = p.id AND l.finished_at_ms IS NULL),
+             (SELECT min(l.id) FROM runs l WHERE l.instance_id = i.id AND l.policy_id = p.id
+                 AND l.finished_at_ms IS NULL AND l.reason IS NOT NULL),
+             (SELECT max(l.id) FROM runs l WHERE l.instance_id = i.id AND l.policy_id = p.id
+                 AND l.finished_at_ms IS NOT NULL AND NOT (l.state = 'skipped' AND l.verdict IS NULL)),
              (SELECT max(l.id) FROM runs l WHERE l.instance_id = i.id AND l.policy_id = p.id))
          LEFT JOIN pauses z ON z.id = (SELECT max(f.id) FROM pauses f WHERE f.lifted_at_ms IS NULL
              AND (f.scope = 'all' OR (f.scope = 'account' AND f.name = p.account) OR (f.scope = 'policy' AND f.name = p.name))
              AND (f.kind <> 'person' OR coalesce(f.until_ms > ?1, 1)))
          LEFT JOIN orders u ON u.instance_id = i.id AND u.stands_aside = 0 AND u.state IN ('placed', 'unknown')
          WHERE (i.expires_at_ms < ?1 + ?2
-                OR (coalesce(i.visible, 0) = 0 AND i.known_since_ms <= ?1 - ?5)
+                OR i.visible = 0
+                OR (i.visible IS NULL AND i.known_since_ms <= ?1 - ?5)
                 OR (i.expires_at_ms IS NULL AND i.charge_type = 'prepaid'))
            AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.action = 'renew'
                 AND (o.state = 'intended' OR (o.state = 'placed' AND o.person_asked_ms IS NULL)))

@@ -144,9 +144,10 @@ async fn open(path: &Path) -> Option<SqliteConnection> {
 async fn was_killed(life: &mut Life, path: &Path) -> bool {
     let deadline = Instant::now() + LIFE;
     while Instant::now() < deadline {
-        if life.ended_within(Duration::from_millis(50)) {
+        if life.child.try_wait().unwrap().is_some() {
             return true;
         }
+        tokio::time::sleep(Duration::from_millis(20)).await;
         if is_all_bought(path).await {
             return false;
         }

@@ -19,7 +19,7 @@ pub struct Service {
 
 /// One life of the daemon. Dropping it is SIGKILL: no handler, no flush, no goodbye.
 pub struct Life {
-    child: Child,
+    pub child: Child,
     log: PathBuf,
 }
 
@@ -35,7 +35,6 @@ pub async fn practice_cloud(seed: &str) -> Running {
 impl Service {
     /// `settings` goes below the accounts; `accounts` are their names, each with a key of its own.
     pub fn new(cloud: &Running, accounts: &[&str], settings: &str, policies: &str) -> Service {
-        let folder = tempfile::Builder::new().prefix("renewd-test-").tempdir().unwrap();
         let endpoint = cloud.base_url();
         let mut text = String::from("database = \"renewd.db\"\n[log]\nformat = \"json\"\n");
         for account in accounts {
@@ -44,16 +43,12 @@ impl Service {
                  secret_key = \"env:SECRET_KEY\"\nendpoint = \"{endpoint}\"\n"
             );
         }
-        Service::in_folder(folder, &(text + settings), policies)
+        Service::of(&(text + settings), policies)
     }
 
     /// With a configuration of one's own, whose secrets are `env:KEY_ID_…` and `env:SECRET_KEY`.
-    pub fn of(config: &str, policies: &str) -> Service {
+    pub fn of(text: &str, policies: &str) -> Service {
         let folder = tempfile::Builder::new().prefix("renewd-test-").tempdir().unwrap();
-        Service::in_folder(folder, config, policies)
-    }
-
-    fn in_folder(folder: TempDir, text: &str, policies: &str) -> Service {
         let config = folder.path().join("renewd.toml");
         fs::write(&config, text).unwrap();
         fs::create_dir(folder.path().join("policies.d")).unwrap();
@@ -113,18 +108,6 @@ impl Life {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}\n{}", tail(&self.log));
-    }
-
-    /// Whether it ended by then.
-    pub fn ended_within(&mut self, patience: std::time::Duration) -> bool {
-        let begun = std::time::Instant::now();
-        while begun.elapsed() < patience {
-            if self.child.try_wait().unwrap().is_some() {
-                return true;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        false
     }
 
     pub fn assert_alive(&mut self) {

@@ -21,6 +21,8 @@ mod policies;
 #[cfg(test)]
 mod products;
 #[cfg(test)]
+mod risks;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod start;
