@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::lists::{error_words, short_time};
 use super::{EXIT_FAILED, Outcome, open_store, output};
+use crate::domain::failure::Class;
 use crate::store::Story;
 
 #[derive(Debug, Args)]
@@ -75,23 +76,66 @@ fn tell(story: &Story) -> String {
         };
         lines.push(format!("  order     row {}{number} is {}{error}", order.id, order.state));
     }
-    for attempt in &story.attempts {
+    let calls = story.attempts.iter().map(|attempt| {
         let code = attempt.code.as_deref().map(|code| format!(" {code}")).unwrap_or_default();
-        lines.push(format!(
-            "  call      {} {}: {}{code}, {} ms",
-            short_time(Some(&attempt.at)),
-            attempt.api,
-            attempt.class,
-            attempt.duration_ms
-        ));
-    }
-    for look in &story.looks {
-        lines.push(format!(
-            "  look      {} row {}: {}",
-            short_time(Some(&look.at)),
-            look.order_row,
-            look.finding
-        ));
-    }
+        (attempt.at.as_str(), format!("{}: {}{code}", attempt.api, attempt.class))
+    });
+    lines.extend(folded("call", calls));
+    let looks = story
+        .looks
+        .iter()
+        .map(|look| (look.at.as_str(), format!("row {}: {}", look.order_row, look.finding)));
+    lines.extend(folded("look", looks));
+    lines.extend(advice(story).map(|advice| format!("  you       {advice}")));
     lines.join("\n")
+}
+
+/// What repeats is one line with its first and last time.
+fn folded<'a>(what: &str, facts: impl Iterator<Item = (&'a str, String)>) -> Vec<String> {
+    let mut groups: Vec<(&str, &str, u32, String)> = Vec::new();
+    for (at, words) in facts {
+        match groups.last_mut() {
+            Some((_, last, count, same)) if *same == words => (*last, *count) = (at, *count + 1),
+            _ => groups.push((at, at, 1, words)),
+        }
+    }
+    let line = |(first, last, count, words): (&str, &str, u32, String)| {
+        let first = short_time(Some(first));
+        let times = if count > 1 {
+            format!(" (and {} times more, last {})", count - 1, short_time(Some(last)))
+        } else {
+            String::new()
+        };
+        format!("  {what:<9} {first} {words}{times}")
+    };
+    groups.into_iter().map(line).collect()
+}
+
+/// What the person who asks may have to do.
+fn advice(story: &Story) -> Option<String> {
+    if let Some(order) = story.orders.iter().find(|order| order.state == "unknown") {
+        return Some(format!(
+            "nothing yet: it is watched until evidence settles it. To settle it yourself look in the console, then \
+             `renewd resolve {0} --paid` or `renewd resolve {0} --not-paid`",
+            order.id
+        ));
+    }
+    let error: Error = serde_json::from_str(story.run.error.as_deref()?.get()).ok()?;
+    let advice = match error.class {
+        Class::Throttled | Class::Unsent | Class::Busy | Class::Unavailable | Class::Unknown => {
+            "nothing: it is tried again by itself"
+        }
+        Class::Blocked => {
+            "change what stands in its way; it then goes on by itself, or at once after `renewd resume`"
+        }
+        Class::Credential => "put the right key in place; it is read again at each test",
+        Class::Rejected => "correct the policy or the instance: the same request would be refused again",
+    };
+    Some(advice.to_owned())
+}
+
+/// The part of an error that decides what to do.
+#[derive(Deserialize)]
+struct Error {
+    class: Class,
 }

@@ -35,6 +35,8 @@ pub struct Intent {
     pub amount: Option<Fen>,
     pub client_token: Option<String>,
     pub expiry_before: Option<Timestamp>,
+    /// The guard's tests as JSON, for `why`.
+    pub verdict: Option<serde_json::Value>,
     /// The observation the guard judged; a newer one makes the intent void.
     pub observed_at: Timestamp,
     pub budget: Budget,

@@ -28,3 +28,5 @@ mod secrets;
 mod start;
 #[cfg(test)]
 mod upgrades;
+#[cfg(test)]
+mod why;

@@ -173,6 +173,7 @@ pub fn observation(instance: &str, observed_at: Timestamp, expires_at: Timestamp
 /// What a lane would ask for, without any budget but the absent one's.
 pub fn intent(claim: &Claim, now: Timestamp) -> Intent {
     Intent {
+        verdict: None,
         cycle: None,
         months: Some(1),
         amount: None,

@@ -13,7 +13,6 @@ use crate::cloud::{self, Api, Call, Cause};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::{OrderId, OrderRow, OrderState, Standing, UNSENT};
 use crate::domain::run::Hold;
-use crate::guard::Verdict;
 use crate::retry::{self, Blocked, Next};
 use crate::store::{Job, NextForRun, OrderMove, OrderRecord, OrderStep, StoreError};
 use crate::verdict;
@@ -33,7 +32,6 @@ impl Engine {
         begun: Timestamp,
         sent_at: Option<Timestamp>,
         call: Call<Option<OrderId>>,
-        verdict: &Verdict,
     ) {
         self.note_skew(account, &call.report, begun);
         let about = About { region: &job.region, order_row: Some(row), instances: 1 };
@@ -51,7 +49,7 @@ impl Engine {
             look: None,
             amount: None,
         };
-        log_answer(job, row, &order_move.step, &call, verdict);
+        log_answer(job, row, &order_move.step, &call);
         loop {
             let written = self.store.record_attempts(vec![record.clone()]).await;
             let moved = self.store.move_order(order_move.clone()).await;
@@ -183,7 +181,7 @@ fn as_recorded(failure: &Failure) -> Failure {
     }
 }
 
-fn log_answer(job: &Job, row: OrderRow, step: &OrderStep, call: &Call<Option<OrderId>>, _verdict: &Verdict) {
+fn log_answer(job: &Job, row: OrderRow, step: &OrderStep, call: &Call<Option<OrderId>>) {
     let duration_ms =
         u64::try_from(call.report.duration.min(Duration::from_secs(3600)).as_millis()).unwrap_or(0);
     let request_id = call.report.request_id.as_deref();

@@ -198,7 +198,7 @@ impl Lane {
             Ok(signed) => signed,
             Err(failure) => return self.refuse(claim, failure).await,
         };
-        let intent = self.intent(&claim, &purchase, price);
+        let intent = self.intent(&claim, &purchase, price, &verdict);
         let amount = intent.amount;
         match self.engine.store.intend(&claim, intent).await? {
             Ok(committed) => {
@@ -206,14 +206,14 @@ impl Lane {
                     order_row = committed.row().0, attempt = claim.job.attempts + 1,
                     price_cny = amount.map(|fen| fen.to_string()), expiry_before = claim.known.expires_at().map(|at| at.to_string()),
                 }, "ordering {} of {}", goods_words(&claim), purchase.instance);
-                self.dispatch(claim, committed, signed, permit, verdict);
+                self.dispatch(claim, committed, signed, permit);
                 Ok(())
             }
             Err(withheld) => self.withhold(claim, withheld, verdict).await,
         }
     }
 
-    fn intent(&self, claim: &Claim, purchase: &Purchase, price: &Price) -> Intent {
+    fn intent(&self, claim: &Claim, purchase: &Purchase, price: &Price, verdict: &Verdict) -> Intent {
         let now = self.engine.now();
         let observed_at = claim.known.observation.as_ref().map_or(Timestamp::MIN, |seen| seen.observed_at);
         Intent {
@@ -228,6 +228,7 @@ impl Lane {
             },
             client_token: token_of(purchase),
             expiry_before: claim.known.expires_at(),
+            verdict: serde_json::to_value(&verdict.tests).ok(),
             observed_at,
             budget: self.engine.budget(&self.account, now),
             at: now,
@@ -235,14 +236,7 @@ impl Lane {
     }
 
     /// The request goes its own way; the till is free as soon as it is written.
-    fn dispatch(
-        &mut self,
-        claim: Claim,
-        committed: Committed,
-        signed: SignedPurchase,
-        permit: Permit,
-        verdict: Verdict,
-    ) {
+    fn dispatch(&mut self, claim: Claim, committed: Committed, signed: SignedPurchase, permit: Permit) {
         let (engine, account) = (Arc::clone(&self.engine), Arc::clone(&self.account));
         let row = committed.row();
         if claim.job.product.provider() == Provider::Volcengine {
@@ -260,7 +254,7 @@ impl Lane {
             });
             let call = call.await;
             let sent_at = sent_at.get().copied();
-            engine.record_answer(&account, api, &claim.job, row, begun, sent_at, call, &verdict).await;
+            engine.record_answer(&account, api, &claim.job, row, begun, sent_at, call).await;
         });
     }
 

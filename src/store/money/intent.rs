@@ -20,6 +20,7 @@ pub(super) struct IntentRow {
     amount_fen: Option<i64>,
     client_token: Option<String>,
     expiry_before_ms: Option<i64>,
+    verdict: Option<String>,
     observed_at_ms: i64,
     orders_per_day: Option<u32>,
     fen_per_day: Option<i64>,
@@ -40,6 +41,7 @@ impl IntentRow {
             amount_fen: intent.amount.map(Fen::get),
             client_token: intent.client_token.clone(),
             expiry_before_ms: intent.expiry_before.map(ms),
+            verdict: intent.verdict.as_ref().map(ToString::to_string),
             observed_at_ms: ms(intent.observed_at),
             orders_per_day: intent.budget.orders_per_day,
             fen_per_day: intent.budget.per_day.map(Fen::get),
@@ -116,6 +118,14 @@ impl Change for IntentRow {
         .bind(&text)
         .bind(ORDERS_PER_DAY_LEAST)
         .fetch_all(&mut *conn)
+        .await?;
+        sqlx::query(
+            "UPDATE runs SET verdict = e.value ->> 'verdict' FROM json_each(?1) e
+             WHERE runs.id = e.value ->> 'run' AND e.value ->> 'verdict' IS NOT NULL
+               AND EXISTS (SELECT 1 FROM orders o WHERE o.run_id = runs.id AND o.state = 'intended')",
+        )
+        .bind(&text)
+        .execute(&mut *conn)
         .await?;
         let id_of = |run: i64| written.iter().find(|row| row.get::<i64, _>(1) == run).map(|row| row.get(0));
         let mut replies = Vec::with_capacity(rows.len());
