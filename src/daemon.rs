@@ -314,7 +314,7 @@ async fn log_refused(
     clock: &dyn Clock,
 ) -> Result<(), DaemonError> {
     let digest = config::digest_on_disk(config).unwrap_or_default();
-    let text = refusal.render(false);
+    let text = refusal.render_for_log();
     tracing::error!(
         event = "config.refused",
         mistakes = refusal.mistakes().count(),

@@ -303,6 +303,39 @@ fn a_mistake_is_shown_with_its_place_its_line_and_what_would_be_right() {
 }
 
 #[test]
+fn thousands_of_mistakes_on_one_line_are_all_told_and_none_shows_the_whole_line() {
+    const MISTAKES: usize = 4_000;
+    let ids = (0..MISTAKES).map(|n| format!("\"crs-é{n}\"")).collect::<Vec<_>>().join(", ");
+    let refusal = load_policy(&policy_with("\"crs-1\"", &ids)).unwrap_err();
+    assert_eq!(refusal.mistakes().count(), MISTAKES);
+    let last = refusal.diagnostics().last().unwrap();
+    assert_eq!(marked(last), "\"crs-é3999\"");
+    let start = "instances = [".chars().count() + ids.chars().count() - marked(last).chars().count();
+    assert_eq!(spot(last), (5, start + 1));
+    assert!(last.render(false).contains(&format!("a.toml:5:{}\n", start + 1)), "{last}");
+    for found in refusal.diagnostics() {
+        assert!(found.place.spot.as_ref().unwrap().text.chars().count() < 200, "{found}");
+    }
+    let shown = refusal.render(false);
+    assert!(shown.contains("`crs-é0`") && shown.contains("`crs-é3999`"), "all are there");
+    assert!(shown.len() < 300 * MISTAKES, "{} bytes", shown.len());
+    assert!(shown.ends_with("\n4000 mistakes"));
+}
+
+#[test]
+fn two_policies_of_the_same_thousands_of_instances_are_told_within_what_a_log_line_holds() {
+    let ids = (0..4_000).map(|n| format!("\"crs-{n}\"")).collect::<Vec<_>>().join(", ");
+    let first = policy_with("\"crs-1\"", &ids);
+    let second = first.replace("[policy.cache]", "[policy.other]");
+    let refusal = Folder::new(ACCOUNT, &[("a.toml", &first), ("b.toml", &second)]).load().unwrap_err();
+    assert_eq!(refusal.mistakes().count(), 4_000);
+    let logged = refusal.render_for_log();
+    assert!(logged.len() <= 16 * 1024, "{} bytes", logged.len());
+    assert!(logged.contains("two policies renew `crs-0`"), "{logged}");
+    assert!(logged.ends_with(" more: `renewd check` shows all\n4000 mistakes"), "{logged}");
+}
+
+#[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn mistakes_of_a_policy_say_what_would_be_right() {
     let redis_months = "redis is sold for 1 to 12, 24 or 36 months";

@@ -5,6 +5,7 @@
 mod account;
 mod diagnostic;
 mod environment;
+mod line;
 mod plan;
 mod policies;
 mod policy;

@@ -17,6 +17,9 @@ const LONGEST_QUOTE: usize = 80;
 /// How alike (of 1) a word must be to a known one to be taken for its misspelling.
 const ALIKE: f64 = 0.5;
 
+/// Known words listed where none is alike; accounts may be many.
+const MOST_LISTED: usize = 24;
+
 /// Everything found in all files, in the order of finding.
 #[derive(Default)]
 pub(crate) struct Findings {
@@ -318,6 +321,9 @@ pub(crate) fn suggestion<'k>(word: &str, known: impl IntoIterator<Item = &'k str
     match nearest(word, known.iter().copied()) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None if known.is_empty() => "remove it".to_owned(),
+        None if known.len() > MOST_LISTED => {
+            format!("known here: {} and {} more", known[..MOST_LISTED].join(", "), known.len() - MOST_LISTED)
+        }
         None => format!("known here: {}", known.join(", ")),
     }
 }
