@@ -204,3 +204,40 @@ fn commands_that_need_no_secret_do_not_ask_for_one() {
     let output = folder.renewd(&["orders"]).output().unwrap();
     assert!(stderr(&output).contains("no database"), "it came as far as that: {}", stderr(&output));
 }
+
+#[test]
+fn a_pipe_or_a_socket_in_the_place_of_a_file_is_a_mistake_and_nothing_waits_for_it() {
+    let settings = ACCOUNT.replace("credential:key", "file:key");
+    let folder = Folder::new(&settings, POLICY);
+    let refused = |file: &str, arguments: &[&str], reason: &str| {
+        let output = folder.renewd(arguments).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(REFUSED), "{said}");
+        assert!(said.contains(file) && said.contains(reason), "{said}");
+    };
+    let make_pipe = |name: &str| {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.path(name), mode).unwrap();
+    };
+    make_pipe("key");
+    refused("renewd.toml:4:14", &["check"], "a named pipe, not a file");
+    fs::remove_file(folder.path("key")).unwrap();
+    fs::create_dir(folder.path("key")).unwrap();
+    refused("renewd.toml:4:14", &["check"], "it is a folder");
+    fs::remove_dir(folder.path("key")).unwrap();
+    fs::write(folder.path("key"), "hunter2").unwrap();
+    fs::set_permissions(folder.path("key"), fs::Permissions::from_mode(0o600)).unwrap();
+
+    make_pipe("policies.d/b.toml");
+    refused("policies.d/b.toml", &["check"], "a named pipe, not a file");
+    refused("policies.d/b.toml", &["run"], "a named pipe, not a file");
+    fs::remove_file(folder.path("policies.d/b.toml")).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(folder.path("policies.d/b.toml")).unwrap();
+    refused("policies.d/b.toml", &["check"], "a socket, not a file");
+
+    fs::remove_file(folder.path("renewd.toml")).unwrap();
+    make_pipe("renewd.toml");
+    for command in ["check", "status", "run"] {
+        refused("renewd.toml", &[command], "a named pipe, not a file");
+    }
+}

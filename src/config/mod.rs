@@ -11,6 +11,7 @@ mod policies;
 mod policy;
 mod reader;
 mod region;
+mod regular;
 pub mod secrets;
 mod settings;
 mod source;

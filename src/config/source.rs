@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use std::rc::Rc;
 
 use crate::config::diagnostic::{Diagnostic, Place, Severity};
 use crate::config::line::ShownLine;
+use crate::config::regular;
 use crate::domain::secret::SecretRef;
 
 /// Stands for each character that is not shown, so that columns stay what they are.
@@ -73,7 +73,7 @@ impl SourceFile {
     /// # Errors
     /// The file cannot be read or is not UTF-8.
     pub(crate) fn read(path: &Path, disclosure: Disclosure) -> Result<SourceFile, Box<Diagnostic>> {
-        let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
+        let bytes = regular::read(path).map_err(|error| unreadable(path, &error))?;
         match String::from_utf8(bytes) {
             Ok(text) => Ok(SourceFile::new(path, text, disclosure)),
             Err(error) => {
@@ -274,6 +274,7 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Box<Diagnostic> {
         io::ErrorKind::NotFound => Some("create it, or name another path".to_owned()),
         io::ErrorKind::PermissionDenied => Some("let the user that renewd runs as read it".to_owned()),
         io::ErrorKind::IsADirectory => Some("this is a folder: name the file in it".to_owned()),
+        io::ErrorKind::InvalidInput => Some("put a plain file in its place".to_owned()),
         _ => None,
     };
     Box::new(Diagnostic {
