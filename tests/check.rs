@@ -241,3 +241,19 @@ fn a_pipe_or_a_socket_in_the_place_of_a_file_is_a_mistake_and_nothing_waits_for_
         refused("renewd.toml", &[command], "a named pipe, not a file");
     }
 }
+
+#[test]
+fn a_log_level_is_refused_by_check_and_by_run_alike_wherever_it_is_written() {
+    let folder = Folder::new(&format!("{ACCOUNT}[log]\nlevel = \"LOUD\"\n"), POLICY);
+    for command in ["check", "run"] {
+        let output = folder.renewd(&[command]).output().unwrap();
+        assert_eq!(output.status.code(), Some(REFUSED), "{command}");
+        assert!(stderr(&output).contains("renewd.toml:6:9\n"), "{}", stderr(&output));
+    }
+    fs::write(folder.path("renewd.toml"), ACCOUNT).unwrap();
+    for command in ["check", "run"] {
+        let output = folder.renewd(&[command]).env("RENEWD_LOG", "[x]").output().unwrap();
+        assert_eq!(output.status.code(), Some(REFUSED), "{command}");
+        assert!(stderr(&output).contains("RENEWD_LOG is not a level: `[x]`"), "{}", stderr(&output));
+    }
+}

@@ -135,6 +135,43 @@ fn the_environment_gives_the_state_folder_and_overrides_the_log_level() {
 }
 
 #[test]
+fn a_log_level_is_a_level_or_levels_of_modules_and_nothing_that_would_silence_all() {
+    let load = |level: &str, environment: &Environment| {
+        let folder = Folder::new(&format!("[log]\nlevel = {level:?}\n"), &[]);
+        config::load(&folder.settings(), environment)
+    };
+    let nothing = Environment::of_pairs([]);
+    for level in ["info", "WARN", "off", "warn,renewd=info", "renewd::engine=trace,error", "hyper_util=debug"]
+    {
+        assert_eq!(load(level, &nothing).unwrap().value.log.level, level);
+    }
+    assert_eq!(load(" info, renewd=debug", &nothing).unwrap().value.log.level, "info,renewd=debug");
+    for level in [
+        "LOUD",
+        "99",
+        "",
+        "[x]",
+        "a/b",
+        "info/b",
+        "warn,info=",
+        "=info",
+        "warn,info",
+        "info,",
+        "renewd=3",
+        "a b=info",
+    ] {
+        let refusal = load(level, &nothing).unwrap_err();
+        let [found] = refusal.diagnostics() else { panic!("{refusal}") };
+        assert_eq!(spot(found), (2, 9), "{level}");
+        let environment = Environment::of_pairs([("RENEWD_LOG", level)]);
+        if !level.is_empty() {
+            let refusal = load("info", &environment).unwrap_err().to_string();
+            assert!(refusal.contains("RENEWD_LOG"), "{refusal}");
+        }
+    }
+}
+
+#[test]
 fn every_key_of_the_main_file_is_read() {
     let folder = Folder::new(
         r#"

@@ -215,8 +215,8 @@ fn read_zone(root: &mut Table<'_>) -> Option<String> {
 fn read_log(root: &mut Table<'_>, environment: &Environment, findings: &Findings) -> LogConfig {
     let mut log = root.take("log").and_then(|entry| read_log_table(&entry)).unwrap_or_default();
     if let Some(level) = environment.log_level() {
-        match check_level(&level) {
-            Ok(()) => log.level = level,
+        match read_level(&level) {
+            Ok(level) => log.level = level,
             Err((message, help)) => {
                 findings.mistake_of_file(Path::new("RENEWD_LOG"), format!("RENEWD_LOG {message}"), &help);
             }
@@ -236,29 +236,60 @@ fn read_log_table(entry: &Entry<'_>) -> Option<LogConfig> {
     let format = table.take("format").and_then(|entry| entry.choice(&formats)).unwrap_or_default();
     let level = table.take("level").and_then(|entry| {
         let level = entry.text()?;
-        let checked = check_level(level);
-        checked.map_err(|(message, help)| entry.fail(format!("`level` {message}"), help)).ok()?;
-        Some(level.to_owned())
+        let read = read_level(level);
+        read.map_err(|(message, help)| entry.fail(format!("`level` {message}"), help)).ok()
     });
     table.refuse_unknown_keys();
     Some(LogConfig { format, level: level.unwrap_or(DEFAULT_LEVEL.to_owned()) })
 }
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+const LEVEL_HELP: &str =
+    "write error, warn, info, debug or trace, or a filter such as \"info,renewd::engine=debug\"";
 
-/// The filter syntax takes any lone word for the name of a module, `inof` too.
-fn check_level(level: &str) -> Result<(), (String, String)> {
-    let help = "write error, warn, info, debug or trace, or a filter such as \"info,renewd::engine=debug\"";
-    if let Err(error) = EnvFilter::try_new(level) {
-        return Err((format!("is {}: {error}", quoted(level)), help.to_owned()));
-    }
-    let lone_words = level.split(',').map(str::trim).filter(|part| part.chars().all(char::is_alphabetic));
-    for word in lone_words.filter(|word| !LEVELS.contains(&word.to_ascii_lowercase().as_str())) {
-        if let Some(near) = nearest(word, LEVELS) {
-            return Err((format!("is not a level: {}", quoted(word)), format!("did you mean `{near}`?")));
+/// Much of what the filter syntax takes would silence everything: a lone word is the name of a module to it, a
+/// number a level, brackets a span. Gives back what passes without blanks, as the service reads it.
+fn read_level(level: &str) -> Result<String, (String, String)> {
+    let mut lone_levels = 0;
+    let parts: Vec<&str> = level.split(',').map(str::trim).collect();
+    for part in &parts {
+        let (target, word) =
+            part.split_once('=').map_or((None, *part), |(target, word)| (Some(target), word));
+        if !LEVELS.contains(&word.to_ascii_lowercase().as_str()) {
+            let near = nearest(word, LEVELS).map(|near| format!("did you mean `{near}`?"));
+            let message = format!("is not a level: {}", quoted(word));
+            return Err((message, near.unwrap_or_else(|| LEVEL_HELP.to_owned())));
+        }
+        match target {
+            None => lone_levels += 1,
+            Some(target) if is_module_path(target) => {}
+            Some(target) => {
+                let message = format!("is not for the name of a module: {}", quoted(target));
+                return Err((message, LEVEL_HELP.to_owned()));
+            }
         }
     }
-    Ok(())
+    if lone_levels > 1 {
+        let help = "write one level for all, and others only as module=level";
+        return Err((
+            format!("has {lone_levels} levels for all modules: {}", quoted(level)),
+            help.to_owned(),
+        ));
+    }
+    let level = parts.join(",");
+    match EnvFilter::builder().parse(&level) {
+        Ok(_) => Ok(level),
+        Err(error) => Err((format!("is {}: {error}", quoted(&level)), LEVEL_HELP.to_owned())),
+    }
+}
+
+/// Such as `renewd::engine`.
+fn is_module_path(text: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    text.split("::").all(is_name)
 }
 
 fn read_http(entry: &Entry<'_>) -> Option<HttpConfig> {
