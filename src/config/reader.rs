@@ -328,6 +328,11 @@ pub(crate) fn suggestion<'k>(word: &str, known: impl IntoIterator<Item = &'k str
     }
 }
 
+/// Whether `word` may be a misspelling of `known`, or is it.
+pub(crate) fn alike_to(known: &str, word: &str) -> bool {
+    nearest(word, [known]).is_some()
+}
+
 pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let word = word.to_ascii_lowercase();
     known

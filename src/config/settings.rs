@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::account::{self, Account, References};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::environment::Environment;
-use crate::config::reader::{Entry, Findings, Table, nearest, parse, quoted};
+use crate::config::reader::{Entry, Findings, Table, alike_to, nearest, parse, quoted};
 use crate::config::source::{Disclosure, SourceFile};
 use crate::domain::product::{AccountName, Provider};
 use crate::schedule::Schedule;
@@ -108,6 +108,8 @@ pub(crate) struct Surroundings {
     pub(crate) timezone: String,
     /// None when the file is too broken to know which accounts it names.
     pub(crate) accounts: Option<BTreeMap<AccountName, Option<Provider>>>,
+    /// Whether the file says beyond doubt which database is meant, mistakes elsewhere aside.
+    pub(crate) is_database_certain: bool,
 }
 
 impl Surroundings {
@@ -117,6 +119,7 @@ impl Surroundings {
             policies: config.policies.clone(),
             timezone: config.timezone.clone(),
             accounts: Some(accounts.map(|(name, account)| (name.clone(), Some(account.provider))).collect()),
+            is_database_certain: true,
         }
     }
 }
@@ -145,9 +148,11 @@ pub(crate) fn read(
     let default_database = || environment.state_directory().unwrap_or(folder.to_owned()).join("renewd.db");
     let look_in = (secrets == Secrets::LookedAt).then_some(environment);
     let (providers, accounts) = read_accounts(&mut root, References { folder, look_in });
+    let database = read_path(&mut root, "database", folder);
+    let is_database_certain = lines_like_database(&file) == usize::from(database.is_some());
     let config = Config {
         source: path.to_owned(),
-        database: read_path(&mut root, "database", folder).unwrap_or_else(default_database),
+        database: database.unwrap_or_else(default_database),
         policies: read_path(&mut root, "policies", folder).unwrap_or_else(|| folder.join("policies.d")),
         timezone: read_zone(&mut root).unwrap_or(DEFAULT_ZONE.to_owned()),
         log: read_log(&mut root, environment, findings),
@@ -161,8 +166,19 @@ pub(crate) fn read(
         policies: config.policies.clone(),
         timezone: config.timezone.clone(),
         accounts: (!reader.is_broken()).then_some(providers),
+        is_database_certain,
     };
     Ok((config, surroundings))
+}
+
+/// Lines that give a database, in their place or not, well spelt or not: more than one that is understood may
+/// mean any.
+fn lines_like_database(file: &SourceFile) -> usize {
+    let is_like = |line: &&str| {
+        let key = line.split_once('=').map_or(*line, |(key, _)| key);
+        !line.trim_start().starts_with('#') && alike_to("database", key.trim().trim_matches(['"', '\'']))
+    };
+    file.text().lines().filter(is_like).count()
 }
 
 type Declared = (BTreeMap<AccountName, Option<Provider>>, BTreeMap<AccountName, Account>);

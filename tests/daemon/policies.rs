@@ -31,11 +31,57 @@ fn a_broken_main_file_ends_with_78_whatever_was_accepted_before() {
     let path = stage.folder().join("renewd.toml");
     let broken = std::fs::read_to_string(&path).unwrap().replace("first_delay_seconds", "first_delay");
     std::fs::write(path, broken).unwrap();
-    for arguments in [&["run"][..], &["check"], &["orders"]] {
+    for arguments in [&["run"][..], &["check"]] {
         let output = stage.renewd(arguments);
         assert_eq!(output.status.code(), Some(78), "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains("first_delay"), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn a_mistake_in_the_main_file_does_not_keep_an_operator_from_looking_and_pausing() {
+    let stage = Stage::new();
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let daemon = stage.start();
+    stage.until_order("crs-sandbox-1", "confirmed");
+    let path = stage.folder().join("renewd.toml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    let good = format!("# database = \"commented.db\"\n{good}");
+    let typing_errors = [
+        good.replace("first_delay_seconds = 1", "first_delay = 1"),
+        good.replace("provider = \"tencentcloud\"", "provider = tencentcloud"),
+        good.replace("[retry]", "[retry"),
+    ];
+    for broken in &typing_errors {
+        std::fs::write(&path, broken).unwrap();
+        for arguments in [
+            &["orders"][..],
+            &["runs"],
+            &["instances"],
+            &["policies"],
+            &["status"],
+            &["why", "crs-sandbox-1"],
+            &["pause", "--note", "looking"],
+            &["resume"],
+        ] {
+            let output = stage.renewd(arguments);
+            assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+            assert!(stderr(&output).contains("`renewd check` shows them"), "{}", stderr(&output));
+        }
+        assert_eq!(stage.orders().len(), 1);
+    }
+    // Where the mistake is about the database itself, no other one is taken for it.
+    for broken in [
+        good.replace("database = \"renewd.db\"", "databse = \"renewd.db\""),
+        good.replace("database = \"renewd.db\"", "database = renewd.db"),
+        good.replace("database = \"renewd.db\"", "database = 7"),
+        good.replace("[retry]", "[retry]\ndatabase = \"other.db\""),
+        good.replace("database = \"renewd.db\"", "database = \"renewd.db\"\ndatabase = \"other.db\""),
+    ] {
+        std::fs::write(&path, &broken).unwrap();
+        assert_eq!(stage.renewd(&["pause"]).status.code(), Some(78), "{broken}");
+    }
+    daemon.stop();
 }
 
 #[test]
