@@ -56,11 +56,12 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn the_closing_line_names_the_folder_also_when_it_holds_no_policy() {
+fn the_closing_line_names_the_folder_and_a_folder_without_a_policy_is_refused() {
     let folder = Folder::new(ACCOUNT, "# nothing yet\n");
     let output = folder.check(&[]);
+    assert_eq!(output.status.code(), Some(REFUSED));
+    assert!(stderr(&output).contains("hold no policy at all"), "{}", stderr(&output));
     let place = folder.path("policies.d");
-    assert_eq!(stdout(&output), format!("fine: 0 policies in {}, 1 warning\n", place.display()));
     fs::write(folder.path("policies.d/a.toml"), POLICY).unwrap();
     let output = folder.check(&[]);
     assert!(stdout(&output).ends_with(&format!("fine: 1 policy in {}\n", place.display())));

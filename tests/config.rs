@@ -939,16 +939,22 @@ fn policies_are_read_in_name_order_from_a_folder_or_from_one_file() {
 }
 
 #[test]
-fn without_any_policy_file_there_is_a_mistake_and_without_a_policy_a_warning() {
+fn without_any_policy_file_and_without_any_policy_there_is_a_mistake() {
     let folder = Folder::new(ACCOUNT, &[]);
     let refusal = folder.load().unwrap_err();
     assert!(
         refusal.diagnostics()[0].message.starts_with("there is no policy file (*.toml) in "),
         "{refusal}"
     );
-    fs::write(folder.path("policies.d/a.toml"), "# nothing yet\n").unwrap();
-    let loaded = folder.load().unwrap();
-    assert_eq!(loaded.warnings[0].message, "the policy files hold no policy: nothing will be renewed");
+    for text in ["", "# nothing yet\n", "[policy]\n"] {
+        fs::write(folder.path("policies.d/a.toml"), text).unwrap();
+        let refusal = folder.load().unwrap_err();
+        let [found] = refusal.diagnostics() else { panic!("{refusal}") };
+        assert!(found.message.starts_with("the policy files hold no policy at all"), "{refusal}");
+        assert!(found.help.as_ref().unwrap().contains("enabled = false"), "{refusal}");
+    }
+    fs::write(folder.path("policies.d/b.toml"), POLICY).unwrap();
+    assert_eq!(folder.load().unwrap().value.1.policies.len(), 1, "another file of the set holds one");
 }
 
 #[test]

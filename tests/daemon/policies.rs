@@ -155,6 +155,24 @@ fn a_reload_takes_a_good_edit_whole_and_refuses_a_broken_one_whole() {
     assert!(stage.orders().is_empty());
 }
 
+#[test]
+fn a_set_emptied_by_an_editor_or_a_full_disk_retires_nothing() {
+    let stage = Stage::new();
+    stage.expires_in_days("crs-sandbox-1", 200);
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let daemon = stage.start();
+    stage.write_policies("");
+    let refused = daemon.reload("config.refused");
+    assert_eq!(refused["level"], "ERROR");
+    assert!(text(&refused, "message").contains("hold no policy at all"), "{refused:#}");
+    assert_eq!(stage.list(&["policies"])[0]["retired"], false);
+    daemon.stop();
+
+    let stage = Stage::new();
+    stage.write_policies("# nothing yet\n");
+    assert_eq!(stage.renewd(&["run"]).status.code(), Some(78), "nothing was ever accepted");
+}
+
 /// Next firings move on by themselves.
 fn without_next_firing(mut policies: Vec<Value>) -> Vec<Value> {
     policies.iter_mut().for_each(|row| row["next_due_at"] = Value::Null);
