@@ -451,6 +451,15 @@ fn mistakes_of_a_policy_say_what_would_be_right() {
             "did you mean `Asia/Shanghai`?",
         ),
         ("months = 12", "months = 13", (7, 20), "redis is not sold for 13 months", redis_months),
+        ("months = 12", "months = -1", (7, 20), "`months` is -1, out of range", redis_months),
+        (
+            "0 3 * * *",
+            "0 25 * * *",
+            (6, 12),
+            "`0 25 * * *` is not a cron expression: hour `25`: number out of bounds; it takes 0-23",
+            "write five fields (minute hour day-of-month month weekday), six with seconds first, or one of \
+             @hourly, @daily, @weekly, @monthly, @yearly",
+        ),
         ("months = 12", "within_days = 3", (7, 1), "`renew` has no `months`", redis_months),
         (
             "months = 12",
@@ -549,6 +558,39 @@ fn mistakes_of_a_policy_say_what_would_be_right() {
 }
 
 #[test]
+fn a_slip_in_the_syntax_is_one_mistake_with_a_plain_hint() {
+    for (old, new, hint) in [
+        ("\"crs-1\"", "\"crs-1\" \"crs-2\"", "put a comma between the items"),
+        ("[policy.cache]", "[policy.cache", "close the header with `]`"),
+        ("[policy.cache]", "[[policy.cache]", "one pair of brackets"),
+        ("\"shop\"", "\"shop", "end the text with the quote"),
+        ("\"shop\"", "'shop", "end the text with the quote"),
+        ("\"shop\"", "“shop”", "use straight quotes"),
+        ("\"shop\"", "", "the value is missing"),
+        ("\"shop\"", "\"shop\" // ours", "only a comment that begins with `#`"),
+        ("\"shop\"", "\"sh\\op\"", "write `\\\\` for a backslash"),
+        ("account =", "account :", "write key = value"),
+        ("{ months = 12 }", "{ months = 12", "close it with `}`"),
+        ("months = 12", "months = 012", "without a zero before it"),
+        ("renew =", "enabled = yes\nrenew =", "write true or false"),
+        ("renew =", "enabled = True\nrenew =", "write true or false"),
+    ] {
+        let found = mistakes_of_policy(&policy_with(old, new));
+        let shown: String = found.iter().map(|found| found.render(false) + "\n").collect();
+        assert_eq!(found.len(), 1, "{shown}");
+        assert!(found[0].help.as_ref().unwrap().contains(hint), "{shown}");
+    }
+}
+
+#[test]
+fn a_table_written_twice_is_one_mistake_and_a_key_written_twice_elsewhere_another() {
+    let found =
+        mistakes_of_policy(&format!("{POLICY}{POLICY}[policy.other]\naccount = \"shop\"\naccount = \"x\"\n"));
+    let places: Vec<_> = found.iter().map(|found| (found.message.as_str(), spot(found))).collect();
+    assert_eq!(places, [("duplicate key", (8, 9)), ("duplicate key", (17, 1))]);
+}
+
+#[test]
 fn a_price_is_read_as_it_is_written() {
     let price = |text: &str| {
         let loaded = load_policy(&format!("{POLICY}max_price_cny = {text}\n"));
@@ -601,6 +643,12 @@ fn mistakes_of_the_main_file_say_what_would_be_right() {
     for (text, place, message, help) in [
         ("databse = \"x\"", (1, 1), "the file has no key `databse`", "did you mean `database`?"),
         ("database = \"\"", (1, 12), "`database` is empty", "write a path, or leave the key out"),
+        (
+            "database = \"policies.d\"",
+            (1, 12),
+            "`database` names a folder",
+            "name the file in it, such as renewd.db",
+        ),
         (
             "timezone = \"Shanghai\"",
             (1, 12),
@@ -695,6 +743,20 @@ fn mistakes_of_an_account_say_what_would_be_right() {
         (
             "\"env:KEY\"",
             "\"hunter2\"",
+            (4, 14),
+            "`secret_key` holds a literal where a reference to a secret belongs",
+            reference_help,
+        ),
+        (
+            "secret_id = \"env:ID\"",
+            "secret_id = 12345678",
+            (3, 13),
+            "`secret_id` must be a reference to a secret in quotes, not a whole number",
+            reference_help,
+        ),
+        (
+            "\"env:KEY\"",
+            "\"env: LITERALX\"",
             (4, 14),
             "`secret_key` holds a literal where a reference to a secret belongs",
             reference_help,
@@ -883,14 +945,15 @@ fn doubtful_policies_are_warned_of_and_accepted() {
             "months = 12",
             "months = 1, within_days = 29",
             (7, 37),
-            "`within_days` is 29, but 1 months can last only 28 days: it stays due after each renewal",
+            "`within_days` is 29, but 1 month can last only 28 days: it stays due after each renewal",
         ),
         (
             "months = 12",
             "months = 1, every_fire = true",
             (6, 12),
-            "each firing buys 1 months, and one comes every 24h: it buys faster than time passes",
+            "each firing buys 1 month, and one comes every 24h: it buys faster than time passes",
         ),
+        ("renew =", "max_price_cny = 0\nrenew =", (7, 17), "`max_price_cny` is 0: nothing is ever ordered"),
         ("ap-guangzhou", "ap-guangzou", (4, 10), "this build does not know the region `ap-guangzou`"),
     ] {
         let loaded = load_policy(&policy_with(old, new)).unwrap();

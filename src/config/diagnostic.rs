@@ -44,6 +44,13 @@ pub struct Spot {
     pub mark: Range<usize>,
 }
 
+impl Spot {
+    /// Whether the line is not shown from its beginning.
+    fn is_cut(&self) -> bool {
+        self.text[..self.mark.start].chars().count() + 1 != self.column
+    }
+}
+
 /// Beyond these, each is shown on a line of its own without its piece of the file.
 const SHOWN_IN_FULL: usize = 100;
 
@@ -102,10 +109,13 @@ fn with_place<'a>(
         None => group.element(Origin::path(path)),
         Some(spot) => {
             let annotation = kind.span(spot.mark.clone()).label(label.map(String::as_str));
-            // Of a cut line the snippet alone would count the column from where it is cut.
+            let snippet = Snippet::source(&*spot.text).line_start(spot.line).annotation(annotation);
+            if !spot.is_cut() {
+                return group.element(snippet.path(path));
+            }
+            // The snippet would count the column from where the line is cut.
             let origin = Origin::path(path).line(spot.line).char_column(spot.column);
-            let snippet = Snippet::source(&*spot.text).line_start(spot.line);
-            group.element(origin).element(snippet.annotation(annotation))
+            group.element(origin).element(snippet)
         }
     }
 }

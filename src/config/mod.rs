@@ -15,6 +15,7 @@ mod regular;
 pub mod secrets;
 mod settings;
 mod source;
+mod syntax;
 
 use std::path::Path;
 

@@ -75,6 +75,7 @@ const LONGEST_SETTLE_SECONDS: u32 = 30 * DAY_SECONDS;
 const MOST_ATTEMPTS: u32 = 10_000;
 const LONGEST_HISTORY_DAYS: u32 = 36_500;
 
+const DATABASE_FILE: &str = "renewd.db";
 const DEFAULT_ZONE: &str = "UTC";
 const DEFAULT_LEVEL: &str = "info";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
@@ -145,15 +146,18 @@ pub(crate) fn read(
     let (reader, root) = parse(&file, findings);
     let mut root = reader.root(&root);
     let folder = path.parent().unwrap_or(Path::new(""));
-    let default_database = || environment.state_directory().unwrap_or(folder.to_owned()).join("renewd.db");
+    let default_database = || environment.state_directory().unwrap_or(folder.to_owned()).join(DATABASE_FILE);
     let look_in = (secrets == Secrets::LookedAt).then_some(environment);
     let (providers, accounts) = read_accounts(&mut root, References { folder, look_in });
-    let database = read_path(&mut root, "database", folder);
+    let database = read_database(&mut root, folder);
     let is_database_certain = lines_like_database(&file) == usize::from(database.is_some());
     let config = Config {
         source: path.to_owned(),
         database: database.unwrap_or_else(default_database),
-        policies: read_path(&mut root, "policies", folder).unwrap_or_else(|| folder.join("policies.d")),
+        policies: root
+            .take("policies")
+            .and_then(|entry| read_path(&entry, folder))
+            .unwrap_or_else(|| folder.join("policies.d")),
         timezone: read_zone(&mut root).unwrap_or(DEFAULT_ZONE.to_owned()),
         log: read_log(&mut root, environment, findings),
         http: root.take("http").and_then(|entry| read_http(&entry)),
@@ -206,11 +210,20 @@ fn read_accounts(root: &mut Table<'_>, references: References<'_>) -> Declared {
     declared
 }
 
-fn read_path(root: &mut Table<'_>, key: &'static str, folder: &Path) -> Option<PathBuf> {
-    let entry = root.take(key)?;
+fn read_database(root: &mut Table<'_>, folder: &Path) -> Option<PathBuf> {
+    let entry = root.take("database")?;
+    let path = read_path(&entry, folder)?;
+    if path.is_dir() {
+        entry.fail("`database` names a folder", format!("name the file in it, such as {DATABASE_FILE}"));
+        return None;
+    }
+    Some(path)
+}
+
+fn read_path(entry: &Entry<'_>, folder: &Path) -> Option<PathBuf> {
     let text = entry.text()?;
     if text.is_empty() {
-        entry.fail(format!("`{key}` is empty"), "write a path, or leave the key out");
+        entry.fail(format!("`{}` is empty", entry.key), "write a path, or leave the key out");
         return None;
     }
     Some(folder.join(text))

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,8 @@ pub(crate) struct SourceFile {
     inside_long_text: Vec<bool>,
     /// By line: the line of the header of the table that it stands in, none above the first.
     headers: Vec<Option<usize>>,
+    /// Lines whose syntax is broken.
+    broken_lines: RefCell<HashSet<usize>>,
     disclosure: Disclosure,
     /// Lines as they may be shown; one long line may be the place of many mistakes.
     shown_lines: RefCell<HashMap<usize, Rc<ShownLine>>>,
@@ -103,6 +105,7 @@ impl SourceFile {
             line_starts,
             inside_long_text,
             headers,
+            broken_lines: RefCell::default(),
             disclosure,
             shown_lines: RefCell::default(),
         }
@@ -119,6 +122,23 @@ impl SourceFile {
     /// From 1.
     pub(crate) fn line_number(&self, offset: usize) -> usize {
         self.line_starts.partition_point(|start| *start <= offset)
+    }
+
+    /// The line of the header of the table that the line stands in.
+    pub(crate) fn header_line(&self, line: usize) -> Option<usize> {
+        self.headers[line - 1]
+    }
+
+    pub(crate) fn is_header(&self, line: usize) -> bool {
+        self.headers.get(line).is_some_and(|header| *header == Some(line))
+    }
+
+    pub(crate) fn mark_broken(&self, line: usize) {
+        self.broken_lines.borrow_mut().insert(line);
+    }
+
+    pub(crate) fn is_broken(&self, line: usize) -> bool {
+        self.broken_lines.borrow().contains(&line)
     }
 
     /// The place of `span`; of a span over several lines, of its first.
