@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
@@ -149,6 +149,7 @@ impl Daemon {
     /// No new orders from now on; what is under way is finished and recorded.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
+        self.engine.stop_reading();
         self.clockwork.stop().await;
         let finished = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_WAIT, finished).await.is_err() {
@@ -164,6 +165,26 @@ impl Daemon {
     }
 }
 
+/// What people and systemd tell a service. Listened to before anything else: until then each of them ends the process.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// # Errors
+    /// The system gives no handler.
+    pub fn listen() -> Result<Signals, DaemonError> {
+        let listen = |kind| signal(kind).map_err(DaemonError::Signals);
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// `renewd run`: until SIGTERM or SIGINT; SIGHUP reloads.
 ///
 /// # Errors
@@ -172,10 +193,9 @@ pub async fn run(
     config: Config,
     environment: &Environment,
     clock: Arc<dyn Clock>,
+    signals: Signals,
 ) -> Result<(), DaemonError> {
-    let listen = |kind| signal(kind).map_err(DaemonError::Signals);
-    let (mut terminate, mut interrupt, mut hang_up) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    let Signals { mut terminate, mut interrupt, mut hang_up } = signals;
     let source = config.source.clone();
     let mut daemon = Daemon::start(config, environment, clock).await?;
     announce_ready(&daemon, &source);

@@ -11,7 +11,7 @@ use crate::domain::observation::{AutoRenew, Facts, InstanceState, Known, Presenc
 use crate::domain::policy::{Action, EVERY_FIRE_CATCH_UP, OnAutoRenew, Renew, RenewWhen, Terms};
 use crate::domain::product::{AccountName, InstanceId, Provider, Region};
 
-/// Every verdict rests on an observation at most this old, and made since the firing: one call looks at a batch.
+/// Every verdict rests on an observation at most this old, and made since the run was claimed: one call looks at a batch.
 pub const FRESH: SignedDuration = SignedDuration::from_secs(60);
 /// Due as well when it would expire before, or this soon after, the next firing.
 const NEXT_FIRING_MARGIN: SignedDuration = SignedDuration::from_hours(3 * 24);
@@ -35,6 +35,8 @@ pub struct Question<'a> {
     pub known: &'a Known,
     pub now: Timestamp,
     pub due_at: Timestamp,
+    /// What was seen earlier does not count.
+    pub look_after: Timestamp,
     /// The policy's next firing after now.
     pub next_firing: Option<Timestamp>,
     /// The latest order on the instance that this revision of the policy did not make.
@@ -109,7 +111,7 @@ fn decide(question: &Question<'_>, tests: &mut Vec<Test>) -> Result<(), Decision
         return test("observed", "never".to_owned(), Err(Decision::Observe));
     };
     let age = question.now.duration_since(observation.observed_at);
-    let fresh = age <= FRESH && age >= SignedDuration::ZERO && observation.observed_at >= question.due_at;
+    let fresh = age <= FRESH && age >= SignedDuration::ZERO && observation.observed_at >= question.look_after;
     let look = if fresh { Ok(()) } else { Err(Decision::Observe) };
     test("observed", format!("{} ago", words(age)), look)?;
     let Presence::Visible(facts) = &observation.presence else {

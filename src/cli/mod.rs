@@ -171,14 +171,14 @@ fn now() -> Timestamp {
 }
 
 fn failed(error: &Failure) -> ExitCode {
-    eprintln!("renewd: {error}");
+    output::say(&format!("renewd: {error}"));
     ExitCode::from(EXIT_FAILED)
 }
 
 /// The configuration, or the exit code after its mistakes were printed.
 fn load_config(path: &Path, environment: &Environment) -> Result<Config, ExitCode> {
     config::load(path, environment).map(|loaded| loaded.value).map_err(|refusal| {
-        eprintln!("{}", refusal.render(output::colour_on_stderr()));
+        output::say(&refusal.render(output::colour_on_stderr()));
         ExitCode::from(EXIT_REFUSED)
     })
 }

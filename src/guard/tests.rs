@@ -86,6 +86,7 @@ impl Case {
             known: &self.known,
             now: now(),
             due_at: self.due_at,
+            look_after: self.due_at,
             next_firing: self.next_firing,
             foreign_order_at: self.foreign_order_at,
             price: self.price.clone(),
@@ -132,7 +133,7 @@ fn an_old_look_decides_nothing_not_even_that_it_is_not_due() {
 }
 
 #[test]
-fn a_look_made_before_the_firing_does_not_end_it() {
+fn a_look_made_before_the_run_was_claimed_decides_nothing() {
     let mut case = case(40).observed(SignedDuration::from_secs(3));
     case.due_at = now() - SignedDuration::from_secs(2);
     assert_eq!(case.decide(), Decision::Observe);

@@ -11,6 +11,7 @@ use super::writer::Change;
 use super::{Store, StoreError, at, at_opt, json, ms};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::observation::Known;
+use crate::domain::order::OrderRow;
 use crate::domain::policy::{ScheduleText, Terms};
 use crate::domain::product::{AccountName, Identity, InstanceId, PolicyName, Product, Provider, Region};
 use crate::domain::run::{Epoch, Origin, Outcome, RunId};
@@ -20,6 +21,8 @@ use crate::domain::run::{Epoch, Origin, Outcome, RunId};
 pub struct Claim {
     epoch: Epoch,
     pub job: Job,
+    /// What was seen before it does not count: the run may have waited, and somebody renewed by hand meanwhile.
+    pub claimed_at: Timestamp,
     /// The latest of the instance; the lane renews it after each look.
     pub known: Known,
 }
@@ -44,6 +47,8 @@ pub struct Job {
     pub refusals: i64,
     /// The code of the failure it waited for.
     pub last_code: Option<String>,
+    /// The latest order of this run that was refused: its row, its months, and the expiry it was to move.
+    pub refused: Option<(OrderRow, u32, Timestamp)>,
     /// An earlier run of the same policy and instance that has not ended.
     pub elder: Option<Elder>,
     /// The latest order on the instance that was not refused, when this very revision did not make it.
@@ -54,6 +59,8 @@ pub struct Job {
 pub struct Elder {
     pub run: RunId,
     pub attempts: u32,
+    /// It has sent an order that is not settled.
+    pub has_ordered: bool,
 }
 
 impl Job {
@@ -85,8 +92,9 @@ impl Store {
         provider: Provider,
         epoch: Epoch,
         limit: u32,
+        now: Timestamp,
     ) -> Result<Vec<Claim>, StoreError> {
-        self.writer.submit(ClaimRuns { account: account.clone(), provider, epoch, limit }).await
+        self.writer.submit(ClaimRuns { account: account.clone(), provider, epoch, limit, now }).await
     }
 
     /// Records what became of claimed runs. A claim of an older epoch is dropped silently: rescue has it.
@@ -118,9 +126,16 @@ impl Store {
         self.writer.submit(RequeueLost { account: account.clone(), epoch, in_hand }).await
     }
 
-    /// Ends an earlier run whose attempts are used up, in favour of a later firing's.
-    pub async fn take_over(&self, elder: RunId, by: RunId, now: Timestamp) -> Result<(), StoreError> {
-        self.writer.submit(TakeOver { elder, by, now_ms: ms(now) }).await
+    /// Ends an earlier run that has nothing under way, in favour of a later firing's.
+    pub async fn take_over(
+        &self,
+        elder: RunId,
+        by: RunId,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let reason = format!("{why}; run {by} of a later firing took over");
+        self.writer.submit(TakeOver { elder, reason, now_ms: ms(now) }).await
     }
 
     /// Queues what has waited long enough; answers which of the accounts have queued runs.
@@ -149,6 +164,7 @@ struct ClaimRuns {
     provider: Provider,
     epoch: Epoch,
     limit: u32,
+    now: Timestamp,
 }
 
 impl Change for ClaimRuns {
@@ -190,15 +206,19 @@ async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result
                   WHERE o.instance_id = r.instance_id AND o.action = r.action AND o.state <> 'refused'
                     AND (o.policy_id <> r.policy_id OR o.policy_revision <> p.revision OR r.origin = 'trigger')),
                 r.error ->> 'code', l.id, l.attempts,
+                EXISTS (SELECT 1 FROM orders o WHERE o.run_id = l.id AND o.state IN ('intended', 'placed', 'unknown')),
                 (SELECT count(*) FROM orders o WHERE o.instance_id = r.instance_id AND o.action = r.action
                     AND o.cycle IN ('cycle:' || i.cycle, 'due:' || r.due_at_ms) AND o.state = 'refused'
                     AND o.error ->> 'code' NOT IN ('NotOrdered', 'Unsent')),
+                f.id, f.months, f.expiry_before_ms,
                 ",
         known_columns!(),
         " FROM json_each(?1) e JOIN runs r ON r.id = e.value JOIN policies p ON p.id = r.policy_id
          JOIN schedules s ON s.id = p.schedule_id JOIN instances i ON i.id = r.instance_id
          LEFT JOIN runs l ON l.id = (SELECT min(x.id) FROM runs x WHERE x.instance_id = r.instance_id
              AND x.policy_id = r.policy_id AND x.finished_at_ms IS NULL AND x.id < r.id)
+         LEFT JOIN orders f ON f.id = (SELECT max(y.id) FROM orders y WHERE y.run_id = r.id AND y.state = 'refused'
+             AND y.action = 'renew')
          ORDER BY r.priority_ms, r.id"
     ))
     .bind(json(&ids)?)
@@ -254,11 +274,24 @@ fn claim(query: &ClaimRuns, row: &SqliteRow) -> Result<Claim, StoreError> {
         missed_count: row.get(11),
         attempts: row.get(12),
         foreign_order_at: at_opt(row.get(13))?,
-        refusals: row.get(17),
+        refusals: row.get(18),
         last_code: row.get(14),
-        elder: row.get::<Option<i64>, _>(15).map(|run| Elder { run: RunId(run), attempts: row.get(16) }),
+        refused: refused(row, 19)?,
+        elder: row.get::<Option<i64>, _>(15).map(|run| Elder {
+            run: RunId(run),
+            attempts: row.get(16),
+            has_ordered: row.get(17),
+        }),
     };
-    Ok(Claim { epoch: query.epoch, job, known: known(row, 18)? })
+    Ok(Claim { epoch: query.epoch, job, claimed_at: query.now, known: known(row, 22)? })
+}
+
+fn refused(row: &SqliteRow, first: usize) -> Result<Option<(OrderRow, u32, Timestamp)>, StoreError> {
+    let (id, months, before) = (row.get(first), row.get(first + 1), at_opt(row.get(first + 2))?);
+    Ok(match (id, months, before) {
+        (Some(id), Some(months), Some(before)) => Some((OrderRow(id), months, before)),
+        _ => None,
+    })
 }
 
 pub(super) fn terms(text: &str) -> Result<Terms, StoreError> {
@@ -391,7 +424,7 @@ impl Change for RequeueLost {
 
 struct TakeOver {
     elder: RunId,
-    by: RunId,
+    reason: String,
     now_ms: i64,
 }
 
@@ -401,12 +434,11 @@ impl Change for TakeOver {
     async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
         for row in rows {
             sqlx::query(
-                "UPDATE runs SET state = 'skipped', hold = NULL, next_attempt_at_ms = NULL, finished_at_ms = ?3,
-                        reason = 'its attempts were used up; run ' || ?2 || ' of a later firing took over'
-                 WHERE id = ?1 AND state = 'waiting' AND hold <> 'confirmation'",
+                "UPDATE runs SET state = 'skipped', hold = NULL, next_attempt_at_ms = NULL, finished_at_ms = ?3, reason = ?2
+                 WHERE id = ?1 AND state IN ('waiting', 'queued') AND coalesce(hold, '') <> 'confirmation'",
             )
             .bind(row.elder.0)
-            .bind(row.by.0)
+            .bind(&row.reason)
             .bind(row.now_ms)
             .execute(&mut *conn)
             .await?;

@@ -127,7 +127,7 @@ impl Stage {
 
     pub async fn claim_of(&self, account: &str, epoch: Epoch) -> Vec<Claim> {
         let account = AccountName::parse(account).unwrap();
-        self.store.claim(&account, Provider::TencentCloud, epoch, 100_000).await.unwrap()
+        self.store.claim(&account, Provider::TencentCloud, epoch, 100_000, Timestamp::now()).await.unwrap()
     }
 
     pub async fn see(&self, instance: &str, observed_at: Timestamp, expires_at: Timestamp) -> Known {

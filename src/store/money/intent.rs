@@ -63,7 +63,15 @@ macro_rules! intent_tests {
             r.state = 'running' AND r.epoch IS e.value ->> 'epoch'
                 AND r.epoch = (SELECT epoch FROM daemon) AS is_current,
             p.revision = e.value ->> 'revision' AND p.stopped_at_ms IS NULL
-                AND i.observed_at_ms IS e.value ->> 'observed_at_ms' AS is_as_judged,
+                AND i.observed_at_ms IS e.value ->> 'observed_at_ms'
+                -- What was settled or allowed again since the look may have been done by hand before.
+                AND NOT EXISTS (SELECT 1 FROM orders s WHERE s.instance_id = r.instance_id
+                    AND s.settled_at_ms BETWEEN e.value ->> 'observed_at_ms' AND e.value ->> 'now_ms')
+                AND NOT EXISTS (SELECT 1 FROM pauses w
+                    WHERE (w.scope = 'all' OR (w.scope = 'account' AND w.name = r.account)
+                                           OR (w.scope = 'policy' AND w.name = p.name))
+                      AND coalesce(w.lifted_at_ms, iif(w.kind = 'person', w.until_ms, NULL))
+                          BETWEEN e.value ->> 'observed_at_ms' AND e.value ->> 'now_ms') AS is_as_judged,
             (SELECT max(z.id) FROM pauses z
               WHERE z.lifted_at_ms IS NULL
                 AND (z.scope = 'all' OR (z.scope = 'account' AND z.name = r.account)

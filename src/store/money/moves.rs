@@ -121,7 +121,9 @@ impl Change for MoveRow {
                 request_id = coalesce(e.value ->> 'request_id', request_id),
                 amount_fen = coalesce(e.value ->> 'amount_fen', amount_fen),
                 expiry_after_ms = coalesce(e.value ->> 'expiry_after_ms', expiry_after_ms),
-                sent_at_ms = coalesce(sent_at_ms, e.value ->> 'sent_at_ms'),
+                -- Of a life that was killed before it could say: what the cloud has was sent, and right after its intent.
+                sent_at_ms = coalesce(sent_at_ms, e.value ->> 'sent_at_ms',
+                    iif(e.value ->> 'state' IN ('placed', 'confirmed'), intended_at_ms, NULL)),
                 error = CASE WHEN e.value ->> 'state' IN ('placed', 'confirmed') THEN NULL
                              ELSE coalesce(nullif(e.value -> 'error', 'null'), error) END,
                 settled_at_ms = e.value ->> 'settled_at_ms',
