@@ -150,7 +150,8 @@ impl Lane {
 
     async fn claim(&mut self) -> Result<usize, StoreError> {
         let Account { name, provider, .. } = &*self.account;
-        let claims = self.engine.store.claim(name, *provider, self.epoch, CLAIM_BATCH).await?;
+        let claims =
+            self.engine.store.claim(name, *provider, self.epoch, CLAIM_BATCH, self.engine.now()).await?;
         let claimed = claims.len();
         if claimed > 0 {
             self.triage(claims).await?;
@@ -250,9 +251,9 @@ impl Lane {
     }
 
     fn judge(&self, claim: &Claim, price: Price) -> Verdict {
-        let Job { terms, instance, region, due_at, foreign_order_at, schedule, .. } = &claim.job;
+        let Job { terms, instance, region, due_at, foreign_order_at, again, schedule, .. } = &claim.job;
         let now = self.engine.now();
-        let next_firing = self.next_firings.after(schedule, now.max(*due_at));
+        let firings = self.next_firings.after(schedule, now.max(*due_at));
         let needs_price = terms.max_price.is_some() || self.account.needs_price();
         guard::judge(&guard::Question {
             account: &self.account.name,
@@ -263,8 +264,10 @@ impl Lane {
             known: &claim.known,
             now,
             due_at: *due_at,
-            next_firing,
+            next_firing: firings.next,
+            firing_after_next: firings.following,
             foreign_order_at: *foreign_order_at,
+            again: *again,
             price: if needs_price { price } else { Price::NotNeeded },
             skew: self.account.skew(),
             settle: duration(self.engine.settings.settle),

@@ -60,7 +60,7 @@ pub const ORDERS_PER_DAY_LEAST: u32 = 10;
 pub enum Withheld {
     /// The claim is of an older epoch, or a person or rescue moved the run.
     Stale,
-    /// The policy was edited or the instance observed anew since the guard looked.
+    /// The policy was edited, or the instance observed anew or ordered by somebody else, since the guard looked.
     Superseded,
     /// A pause of ours has run out, and another order is its test.
     TestUnderWay,

@@ -46,8 +46,11 @@ pub struct Job {
     pub last_code: Option<String>,
     /// An earlier run of the same policy and instance that has not ended.
     pub elder: Option<Elder>,
-    /// The latest order on the instance that was not refused, when this very revision did not make it.
+    /// The latest order on the instance that was not refused, when a firing of this very revision did not make
+    /// it; of a run by hand the latest whoever made it.
     pub foreign_order_at: Option<Timestamp>,
+    /// A person wants it although the instance was just ordered.
+    pub again: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,15 +81,18 @@ pub struct Finish {
 }
 
 impl Store {
-    /// Claims up to `limit` queued runs of an account, soonest expiry first. Of an older epoch: none.
+    /// Claims up to `limit` queued runs of an account, soonest expiry first. Of an older epoch: none; of triggers
+    /// only those that have not lapsed.
     pub async fn claim(
         &self,
         account: &AccountName,
         provider: Provider,
         epoch: Epoch,
         limit: u32,
+        now: Timestamp,
     ) -> Result<Vec<Claim>, StoreError> {
-        self.writer.submit(ClaimRuns { account: account.clone(), provider, epoch, limit }).await
+        let claim = ClaimRuns { account: account.clone(), provider, epoch, limit, now_ms: ms(now) };
+        self.writer.submit(claim).await
     }
 
     /// Records what became of claimed runs. A claim of an older epoch is dropped silently: rescue has it.
@@ -149,7 +155,19 @@ struct ClaimRuns {
     provider: Provider,
     epoch: Epoch,
     limit: u32,
+    now_ms: i64,
 }
+
+/// The latest order that makes one of run `r` under policy `p` unwanted if it is too near: by another policy or
+/// revision, or by hand; of a run by hand any.
+macro_rules! foreign_order {
+    () => {
+        "(SELECT max(f.intended_at_ms) FROM orders f JOIN runs t ON t.id = f.run_id
+           WHERE f.instance_id = r.instance_id AND f.action = r.action AND f.state <> 'refused'
+             AND (f.policy_id <> r.policy_id OR f.policy_revision <> p.revision OR r.by_hand OR t.by_hand))"
+    };
+}
+pub(super) use foreign_order;
 
 impl Change for ClaimRuns {
     type Reply = Vec<Claim>;
@@ -165,19 +183,21 @@ impl Change for ClaimRuns {
 
 async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result<Vec<Claim>> {
     let ids: Vec<i64> = sqlx::query_scalar(
-        "UPDATE runs SET state = 'running', epoch = ?2, hold = NULL, next_attempt_at_ms = NULL,
+        "UPDATE runs SET state = 'running', epoch = ?2, hold = NULL, next_attempt_at_ms = NULL, lapses_at_ms = NULL,
                 policy_revision = (SELECT revision FROM policies p WHERE p.id = policy_id)
          WHERE ?2 = (SELECT epoch FROM daemon) AND id IN (
              SELECT r.id FROM runs r
              JOIN policies p ON p.id = r.policy_id
              JOIN policy_instances pi ON pi.policy_id = r.policy_id AND pi.instance_id = r.instance_id
              WHERE r.account = ?1 AND r.state = 'queued' AND p.stopped_at_ms IS NULL AND pi.removed_at_ms IS NULL
+               AND coalesce(r.lapses_at_ms > ?4, 1)
              ORDER BY r.priority_ms, r.id LIMIT ?3)
          RETURNING id",
     )
     .bind(row.account.as_str())
     .bind(row.epoch.0)
     .bind(row.limit)
+    .bind(row.now_ms)
     .fetch_all(&mut *conn)
     .await?;
     if ids.is_empty() {
@@ -185,15 +205,14 @@ async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result
     }
     let found = sqlx::query(concat!(
         "SELECT r.id, p.name, p.revision, p.product, p.region, i.instance, p.terms, s.expression, s.zone, r.origin,
-                r.due_at_ms, r.missed_count, r.attempts,
-                (SELECT max(o.intended_at_ms) FROM orders o
-                  WHERE o.instance_id = r.instance_id AND o.action = r.action AND o.state <> 'refused'
-                    AND (o.policy_id <> r.policy_id OR o.policy_revision <> p.revision OR r.origin = 'trigger')),
+                r.due_at_ms, r.missed_count, r.attempts, ",
+        foreign_order!(),
+        ",
                 r.error ->> 'code', l.id, l.attempts,
                 (SELECT count(*) FROM orders o WHERE o.instance_id = r.instance_id AND o.action = r.action
                     AND o.cycle IN ('cycle:' || i.cycle, 'due:' || r.due_at_ms) AND o.state = 'refused'
                     AND o.error ->> 'code' NOT IN ('NotOrdered', 'Unsent')),
-                ",
+                r.again, ",
         known_columns!(),
         " FROM json_each(?1) e JOIN runs r ON r.id = e.value JOIN policies p ON p.id = r.policy_id
          JOIN schedules s ON s.id = p.schedule_id JOIN instances i ON i.id = r.instance_id
@@ -255,10 +274,11 @@ fn claim(query: &ClaimRuns, row: &SqliteRow) -> Result<Claim, StoreError> {
         attempts: row.get(12),
         foreign_order_at: at_opt(row.get(13))?,
         refusals: row.get(17),
+        again: row.get(18),
         last_code: row.get(14),
         elder: row.get::<Option<i64>, _>(15).map(|run| Elder { run: RunId(run), attempts: row.get(16) }),
     };
-    Ok(Claim { epoch: query.epoch, job, known: known(row, 18)? })
+    Ok(Claim { epoch: query.epoch, job, known: known(row, 19)? })
 }
 
 pub(super) fn terms(text: &str) -> Result<Terms, StoreError> {
@@ -461,6 +481,7 @@ impl Change for CancelUnwanted {
         for row in rows {
             let ids: Vec<i64> = sqlx::query_scalar(
                 "UPDATE runs SET state = 'cancelled', hold = NULL, next_attempt_at_ms = NULL, finished_at_ms = ?1,
+                        lapses_at_ms = NULL,
                         reason = 'its policy was disabled or retired, or no longer names the instance'
                  WHERE (state = 'queued' OR (state = 'waiting' AND hold <> 'confirmation')) AND EXISTS (
                      SELECT 1 FROM policies p JOIN policy_instances pi ON pi.policy_id = p.id

@@ -14,7 +14,7 @@ use renewd::domain::product::{
 use renewd::domain::run::{Epoch, Origin};
 use renewd::store::{
     Budget, Claim, DaemonLock, Filter, Firing, FiringRow, Intent, PolicyEntry, RunRecord, Sighting, Store,
-    Withheld,
+    Withheld, Word,
 };
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
@@ -127,7 +127,7 @@ impl Stage {
 
     pub async fn claim_of(&self, account: &str, epoch: Epoch) -> Vec<Claim> {
         let account = AccountName::parse(account).unwrap();
-        self.store.claim(&account, Provider::TencentCloud, epoch, 100_000).await.unwrap()
+        self.store.claim(&account, Provider::TencentCloud, epoch, 100_000, start()).await.unwrap()
     }
 
     pub async fn see(&self, instance: &str, observed_at: Timestamp, expires_at: Timestamp) -> Known {
@@ -212,6 +212,11 @@ pub fn policy(name: &str, instances: &[&str]) -> Policy {
             renew_data_disks: false,
         },
     }
+}
+
+/// As the operator at the keyboard says it.
+pub fn word(at: Timestamp) -> Word {
+    Word { person: "operator".to_owned(), note: None, at }
 }
 
 pub fn every_fire(policy: Policy) -> Policy {
