@@ -2,6 +2,8 @@
 //! (`cfg(test)` is always true here; it tells clippy that helpers may unwrap as tests do.)
 
 #[cfg(test)]
+mod by_hand;
+#[cfg(test)]
 mod epochs;
 #[cfg(test)]
 mod firings;
@@ -13,6 +15,8 @@ mod observations;
 mod orders;
 #[cfg(test)]
 mod policies;
+#[cfg(test)]
+mod resolve;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]
