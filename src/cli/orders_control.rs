@@ -66,7 +66,7 @@ pub(super) struct ResolveArgs {
     /// It was not paid: the instance may be ordered again.
     #[arg(long)]
     not_paid: bool,
-    /// Although the expiry has moved since.
+    /// Although the expiry has moved since, or the size of an upgrade is reached.
     #[arg(long, conflicts_with = "paid")]
     force: bool,
     #[command(flatten)]

@@ -6,6 +6,7 @@
 //! Invariant: no transaction is open while a cloud is called; none is ever handed out of this room.
 
 mod backup;
+mod cancelled;
 mod daemon;
 mod firings;
 mod money;

@@ -6,7 +6,6 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::observations::{known, known_columns, name, product};
-use super::reads::RunRecord;
 use super::writer::Change;
 use super::{Store, StoreError, at, at_opt, json, ms};
 use crate::domain::failure::{Class, Failure};
@@ -136,17 +135,6 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<AccountName>, StoreError> {
         self.writer.submit(Promote { accounts: accounts.to_vec(), now_ms: ms(now) }).await
-    }
-
-    /// Cancels unsent runs whose policy stopped wanting them before `stopped_before`.
-    pub async fn cancel_unwanted(
-        &self,
-        now: Timestamp,
-        stopped_before: Timestamp,
-    ) -> Result<Vec<RunRecord>, StoreError> {
-        let change = CancelUnwanted { now_ms: ms(now), stopped_before_ms: ms(stopped_before) };
-        let cancelled = self.writer.submit(change).await?;
-        self.runs_by_id(&cancelled).await
     }
 }
 
@@ -462,38 +450,6 @@ impl Change for Promote {
             .await?;
             let is_ready = |name: &&AccountName| ready.iter().any(|text| text == name.as_str());
             replies.push(row.accounts.iter().filter(is_ready).cloned().collect());
-        }
-        Ok(replies)
-    }
-}
-
-struct CancelUnwanted {
-    now_ms: i64,
-    stopped_before_ms: i64,
-}
-
-impl Change for CancelUnwanted {
-    type Reply = Vec<RunId>;
-
-    /// Unsent runs only: what was sent is followed to its end whatever becomes of its policy.
-    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Vec<RunId>>> {
-        let mut replies = Vec::with_capacity(rows.len());
-        for row in rows {
-            let ids: Vec<i64> = sqlx::query_scalar(
-                "UPDATE runs SET state = 'cancelled', hold = NULL, next_attempt_at_ms = NULL, finished_at_ms = ?1,
-                        lapses_at_ms = NULL,
-                        reason = 'its policy was disabled or retired, or no longer names the instance'
-                 WHERE (state = 'queued' OR (state = 'waiting' AND hold <> 'confirmation')) AND EXISTS (
-                     SELECT 1 FROM policies p JOIN policy_instances pi ON pi.policy_id = p.id
-                     WHERE p.id = runs.policy_id AND pi.instance_id = runs.instance_id
-                       AND min(coalesce(p.stopped_at_ms, ?1), coalesce(pi.removed_at_ms, ?1)) <= ?2)
-                 RETURNING id",
-            )
-            .bind(row.now_ms)
-            .bind(row.stopped_before_ms)
-            .fetch_all(&mut *conn)
-            .await?;
-            replies.push(ids.into_iter().map(RunId).collect());
         }
         Ok(replies)
     }

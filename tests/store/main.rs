@@ -2,6 +2,8 @@
 //! (`cfg(test)` is always true here; it tells clippy that helpers may unwrap as tests do.)
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod by_hand;
 #[cfg(test)]
 mod epochs;

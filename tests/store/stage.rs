@@ -47,6 +47,12 @@ impl Stage {
         Stage::open_in(tempfile::tempdir().unwrap()).await
     }
 
+    /// The database in another folder, as a process of its own would find it.
+    pub async fn reopen_at(self, folder: TempDir) -> Stage {
+        self.store.close().await;
+        Stage::open_in(folder).await
+    }
+
     async fn open_in(folder: TempDir) -> Stage {
         let path = folder.path().join("renewd.db");
         let lock = DaemonLock::acquire(&path).unwrap();

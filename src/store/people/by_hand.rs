@@ -8,7 +8,6 @@ use thiserror::Error;
 
 use super::{Word, write_act};
 use crate::domain::run::{RunId, RunState};
-use crate::store::reads::RunRecord;
 use crate::store::writer::Change;
 use crate::store::{Store, StoreError, ms};
 
@@ -87,12 +86,6 @@ impl Store {
     /// It has not failed, is being retried already, or its policy no longer wants it.
     pub async fn retry(&self, run: RunId, word: &Word) -> Result<RunId, RetryRefused> {
         self.writer.submit(Retry { run, word: word.clone() }).await?
-    }
-
-    /// Cancels triggers that nobody took in time.
-    pub async fn lapse_triggers(&self, now: Timestamp) -> Result<Vec<RunRecord>, StoreError> {
-        let lapsed = self.writer.submit(Lapse { now_ms: ms(now) }).await?;
-        self.runs_by_id(&lapsed).await
     }
 }
 
@@ -275,28 +268,4 @@ async fn queue_retry(run: RunId, now_ms: i64, conn: &mut SqliteConnection) -> sq
     .fetch_optional(conn)
     .await?;
     Ok(queued.map(RunId))
-}
-
-struct Lapse {
-    now_ms: i64,
-}
-
-impl Change for Lapse {
-    type Reply = Vec<RunId>;
-
-    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Vec<RunId>>> {
-        let mut replies = Vec::with_capacity(rows.len());
-        for row in rows {
-            let lapsed: Vec<i64> = sqlx::query_scalar(
-                "UPDATE runs SET state = 'cancelled', lapses_at_ms = NULL, finished_at_ms = ?1,
-                        reason = 'no service took it within 10 minutes of its trigger: trigger it again if it is still wanted'
-                 WHERE lapses_at_ms <= ?1 AND state = 'queued' RETURNING id",
-            )
-            .bind(row.now_ms)
-            .fetch_all(&mut *conn)
-            .await?;
-            replies.push(lapsed.into_iter().map(RunId).collect());
-        }
-        Ok(replies)
-    }
 }
