@@ -23,6 +23,7 @@ use crate::domain::run::{Epoch, Hold, RunId};
 use attempts::RecordAttempts;
 use intent::IntentRow;
 use moves::MoveRow;
+pub(super) use moves::reopen_cycles;
 pub use open_orders::OpenOrder;
 use repeat::RepeatRow;
 

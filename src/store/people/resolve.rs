@@ -10,6 +10,7 @@ use crate::domain::observation::Spec;
 use crate::domain::order::{Cycle, OrderId, OrderRow, RESOLVED_NOT_PAID};
 use crate::domain::policy::{Action, Terms};
 use crate::domain::upgrade::Dimension;
+use crate::store::money::reopen_cycles;
 use crate::store::writer::Change;
 
 pub(super) struct Resolve {
@@ -60,12 +61,16 @@ async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result
         Verdict::Paid(order_id) => {
             let after = seen.filter(|seen| is_renewal && before.is_none_or(|before| *seen > before));
             settle_paid(resolve, order_id.as_ref(), after, conn).await?;
+            // Without the whole term in sight the instance stays due, and the next cycle would be paid at once.
+            if has_moved_a_term(before, after) {
+                reopen_cycles(&json(&[resolve.row])?, conn).await?;
+            }
             end_paid_run(resolve, run, wants_more(&found), conn).await?;
         }
         Verdict::NotPaid { force } => {
             if let (Some(before), Some(seen), false) = (before, seen, *force)
                 && is_renewal
-                && seen >= before + EXPIRY_MOVED_MS
+                && has_moved_a_term(Some(before), Some(seen))
             {
                 let moved = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
                 return Ok(Err(ResolveRefused::ExpiryMoved {
@@ -120,6 +125,10 @@ async fn wake_what_waited(resolve: &Resolve, conn: &mut SqliteConnection) -> sql
     .execute(conn)
     .await?;
     Ok(())
+}
+
+fn has_moved_a_term(before: Option<i64>, after: Option<i64>) -> bool {
+    before.zip(after).is_some_and(|(before, after)| after >= before + EXPIRY_MOVED_MS)
 }
 
 /// The size that an upgrade's order was for, in words, when the instance shows it.
