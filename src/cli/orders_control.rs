@@ -10,7 +10,7 @@ use super::{Failure, Outcome, open_store, output};
 use crate::domain::order::{OrderId, OrderRow};
 use crate::domain::product::{AccountName, PolicyName};
 use crate::domain::run::RunId;
-use crate::store::{DaemonLock, PauseScope, Store, Trigger, Triggered, Word};
+use crate::store::{DaemonLock, Filter, Pause, PauseScope, Store, Trigger, Triggered, Word};
 
 #[derive(Debug, Args)]
 #[group(multiple = false)]
@@ -164,6 +164,9 @@ pub(super) async fn trigger(config: &Path, args: &TriggerArgs) -> Outcome {
             if woken == 1 { "run" } else { "runs" }
         );
     }
+    for pause in pauses_over(&store, &args.policy, word.at).await? {
+        eprintln!("renewd: {pause} is paused: what is due waits until it is resumed");
+    }
     if !DaemonLock::is_held(&config.database) {
         eprintln!("renewd: the service is not running: what it has not taken by {lapses_at} lapses");
     }
@@ -182,9 +185,22 @@ pub(super) async fn retry(config: &Path, args: &RetryArgs) -> Outcome {
     ))
 }
 
+/// The scopes in words of the pauses that hold a policy's orders.
+async fn pauses_over(store: &Store, policy: &str, now: Timestamp) -> Result<Vec<String>, Failure> {
+    let filter = Filter { policy: Some(policy.to_owned()), ..Filter::default() };
+    let account = store.policies(&filter).await?.pop().map(|row| row.account);
+    let holds = |pause: &Pause| match pause.scope.as_str() {
+        "account" => pause.name == account,
+        "policy" => pause.name.as_deref() == Some(policy),
+        _ => true,
+    };
+    let pauses = store.pauses(now).await?.into_iter().filter(holds);
+    Ok(pauses.map(|pause| PauseScope::describe(&pause.scope, pause.name.as_deref())).collect())
+}
+
 /// A name that nothing has would pause nothing: a typing error must not look like safety.
 async fn scope(args: &ScopeArgs, store: &Store) -> Result<PauseScope, Failure> {
-    let policies = store.policies(&crate::store::Filter::default()).await?;
+    let policies = store.policies(&Filter::default()).await?;
     match (&args.account, &args.policy) {
         (Some(name), _) => {
             if !policies.iter().any(|policy| policy.account == *name) {

@@ -80,7 +80,8 @@ fn triggers_of_every_fire_at_the_same_moment_are_one_charge_until_somebody_says_
 
     // Again overrides that and nothing else.
     stage.ok(&["pause"]);
-    stage.ok(&["trigger", "monthly", "--again"]);
+    let output = stage.renewd(&["trigger", "monthly", "--again"]);
+    assert!(stderr(&output).contains("everything is paused"), "{}", stderr(&output));
     let waiting = stage.until_run("crs-sandbox-1", "waiting");
     assert!(text(&waiting, "reason").contains("paused"), "{waiting:#}");
     assert_eq!(stage.charges_of("crs-sandbox-1"), 1);
