@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch as channel;
@@ -15,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, PolicySet, Refusal};
 use crate::engine::{Engine, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
-use crate::store::{ChangeKind, DaemonLock, OpenError, PolicyEntry, StoreError};
+use crate::store::{COPY, ChangeKind, DaemonLock, OpenError, PolicyEntry, StoreError};
 use clockwork::Clockwork;
 
 /// How long a stop waits for requests under way; what is left then is a recorded intent for the next start.
@@ -78,6 +79,7 @@ impl Daemon {
         let (lock, store) = start::open(&config, policies.as_ref().err()).await?;
         let engine = start::engine(&config, environment, store, Arc::clone(&clock))?;
         engine.begin_epoch().await?;
+        warn_of_copy(&engine, clock.now()).await?;
         match policies {
             Ok(loaded) => {
                 loaded.warnings.iter().for_each(log_warning);
@@ -206,7 +208,10 @@ pub async fn run(
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
             _ = hang_up.recv() => reload(&daemon).await,
-            () = each_day.notified() => remind_of_refusal(&daemon).await,
+            () = each_day.notified() => {
+                remind_of_refusal(&daemon).await;
+                remind_of_copy(&daemon).await;
+            }
             pid = engine.succeeded() => {
                 break Some(DaemonError::Succeeded { path: daemon.config.database.clone(), pid });
             }
@@ -267,6 +272,25 @@ async fn remind_of_refusal(daemon: &Daemon) {
             tracing::error!(event = "database.failed", %error, "the set in force could not be read")
         }
     }
+}
+
+async fn remind_of_copy(daemon: &Daemon) {
+    if let Err(error) = warn_of_copy(&daemon.engine, daemon.clock.now()).await {
+        tracing::error!(event = "database.failed", %error, "the pauses could not be read");
+    }
+}
+
+/// A database made by `renewd backup` does not know what the one it was copied from has ordered since.
+async fn warn_of_copy(engine: &Engine, now: Timestamp) -> Result<(), StoreError> {
+    let pauses = engine.store.pauses(now).await?;
+    for note in pauses.into_iter().filter(|pause| pause.kind == COPY).filter_map(|pause| pause.note) {
+        tracing::error!(
+            event = "account.paused",
+            kind = COPY,
+            "all orders are held: {note}. Make sure that no other renewd runs on the original, then `renewd resume`"
+        );
+    }
+    Ok(())
 }
 
 async fn apply(

@@ -26,7 +26,7 @@ use super::{Account, Engine, Part, Step, repeat};
 use crate::cloud::{self, Cause};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::product::{InstanceId, Product, Region};
-use crate::domain::run::{Epoch, Hold, Outcome};
+use crate::domain::run::{Epoch, Hold, Origin, Outcome};
 use crate::guard::{self, Decision, Price, Verdict};
 use crate::retry;
 use crate::store::{Claim, Elder, Finish, Job, PauseScope, StoreError};
@@ -202,11 +202,16 @@ impl Lane {
     fn latest_of_every_fire(&self, claims: Vec<Claim>, finished: &mut Vec<(Claim, Finish)>) -> Vec<Claim> {
         let key = |job: &Job| (job.policy.clone(), job.instance.clone());
         let mut latest = BTreeMap::new();
-        for job in claims.iter().map(|claim| &claim.job).filter(|job| job.terms.action.is_every_fire()) {
+        // A person's word is not folded.
+        let is_firing = |job: &Job| matches!(job.origin, Origin::Schedule | Origin::CatchUp);
+        let folds = |job: &&Job| job.terms.action.is_every_fire() && is_firing(job);
+        for job in claims.iter().map(|claim| &claim.job).filter(folds) {
             let run = latest.entry(key(job)).or_insert(job.run);
             *run = job.run.max(*run);
         }
-        let is_latest = |claim: &Claim| latest.get(&key(&claim.job)).is_none_or(|run| *run == claim.job.run);
+        let is_latest = |claim: &Claim| {
+            !is_firing(&claim.job) || latest.get(&key(&claim.job)).is_none_or(|run| *run == claim.job.run)
+        };
         let (kept, earlier): (Vec<_>, Vec<_>) = claims.into_iter().partition(is_latest);
         for claim in earlier {
             let reason = "it was held up, and a later firing makes up for it".to_owned();
@@ -289,9 +294,9 @@ impl Lane {
     }
 
     fn judge(&self, claim: &Claim, price: Price) -> Verdict {
-        let Job { terms, instance, region, due_at, foreign_order_at, schedule, .. } = &claim.job;
+        let Job { terms, instance, region, due_at, foreign_order_at, again, schedule, .. } = &claim.job;
         let now = self.engine.now();
-        let next_firing = self.next_firings.after(schedule, now.max(*due_at));
+        let firings = self.next_firings.after(schedule, now.max(*due_at));
         let needs_price = terms.max_price.is_some() || self.account.needs_price();
         guard::judge(&guard::Question {
             account: &self.account.name,
@@ -303,8 +308,10 @@ impl Lane {
             now,
             due_at: *due_at,
             look_after: claim.claimed_at,
-            next_firing,
+            next_firing: firings.next,
+            firing_after_next: firings.following,
             foreign_order_at: *foreign_order_at,
+            again: *again,
             price: if needs_price { price } else { Price::NotNeeded },
             skew: self.account.skew(),
             settle: duration(self.engine.settings.settle),

@@ -6,7 +6,6 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::observations::{known, known_columns, name, product};
-use super::reads::RunRecord;
 use super::writer::Change;
 use super::{Store, StoreError, at, at_opt, json, ms};
 use crate::domain::failure::{Class, Failure};
@@ -51,8 +50,11 @@ pub struct Job {
     pub refused: Option<(OrderRow, u32, Timestamp)>,
     /// An earlier run of the same policy and instance that has not ended.
     pub elder: Option<Elder>,
-    /// The latest order on the instance that was not refused, when this very revision did not make it.
+    /// The latest order on the instance that was not refused, when a firing of this very revision did not make
+    /// it; of a run by hand the latest whoever made it.
     pub foreign_order_at: Option<Timestamp>,
+    /// A person wants it although the instance was just ordered.
+    pub again: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +87,8 @@ pub struct Finish {
 }
 
 impl Store {
-    /// Claims up to `limit` queued runs of an account, soonest expiry first. Of an older epoch: none.
+    /// Claims up to `limit` queued runs of an account, soonest expiry first. Of an older epoch: none; of triggers
+    /// only those that have not lapsed.
     pub async fn claim(
         &self,
         account: &AccountName,
@@ -94,7 +97,8 @@ impl Store {
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<Claim>, StoreError> {
-        self.writer.submit(ClaimRuns { account: account.clone(), provider, epoch, limit, now }).await
+        let claim = ClaimRuns { account: account.clone(), provider, epoch, limit, now };
+        self.writer.submit(claim).await
     }
 
     /// Records what became of claimed runs. A claim of an older epoch is dropped silently: rescue has it.
@@ -146,17 +150,6 @@ impl Store {
     ) -> Result<Vec<AccountName>, StoreError> {
         self.writer.submit(Promote { accounts: accounts.to_vec(), now_ms: ms(now) }).await
     }
-
-    /// Cancels unsent runs whose policy stopped wanting them before `stopped_before`.
-    pub async fn cancel_unwanted(
-        &self,
-        now: Timestamp,
-        stopped_before: Timestamp,
-    ) -> Result<Vec<RunRecord>, StoreError> {
-        let change = CancelUnwanted { now_ms: ms(now), stopped_before_ms: ms(stopped_before) };
-        let cancelled = self.writer.submit(change).await?;
-        self.runs_by_id(&cancelled).await
-    }
 }
 
 struct ClaimRuns {
@@ -166,6 +159,17 @@ struct ClaimRuns {
     limit: u32,
     now: Timestamp,
 }
+
+/// The latest order that makes one of run `r` under policy `p` unwanted if it is too near: by another policy or
+/// revision, or by hand; of a run by hand any.
+macro_rules! foreign_order {
+    () => {
+        "(SELECT max(f.intended_at_ms) FROM orders f JOIN runs t ON t.id = f.run_id
+           WHERE f.instance_id = r.instance_id AND f.action = r.action AND f.state <> 'refused'
+             AND (f.policy_id <> r.policy_id OR f.policy_revision <> p.revision OR r.by_hand OR t.by_hand))"
+    };
+}
+pub(super) use foreign_order;
 
 impl Change for ClaimRuns {
     type Reply = Vec<Claim>;
@@ -181,19 +185,21 @@ impl Change for ClaimRuns {
 
 async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result<Vec<Claim>> {
     let ids: Vec<i64> = sqlx::query_scalar(
-        "UPDATE runs SET state = 'running', epoch = ?2, hold = NULL, next_attempt_at_ms = NULL,
+        "UPDATE runs SET state = 'running', epoch = ?2, hold = NULL, next_attempt_at_ms = NULL, lapses_at_ms = NULL,
                 policy_revision = (SELECT revision FROM policies p WHERE p.id = policy_id)
          WHERE ?2 = (SELECT epoch FROM daemon) AND id IN (
              SELECT r.id FROM runs r
              JOIN policies p ON p.id = r.policy_id
              JOIN policy_instances pi ON pi.policy_id = r.policy_id AND pi.instance_id = r.instance_id
              WHERE r.account = ?1 AND r.state = 'queued' AND p.stopped_at_ms IS NULL AND pi.removed_at_ms IS NULL
+               AND coalesce(r.lapses_at_ms > ?4, 1)
              ORDER BY r.priority_ms, r.id LIMIT ?3)
          RETURNING id",
     )
     .bind(row.account.as_str())
     .bind(row.epoch.0)
     .bind(row.limit)
+    .bind(ms(row.now))
     .fetch_all(&mut *conn)
     .await?;
     if ids.is_empty() {
@@ -201,17 +207,15 @@ async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result
     }
     let found = sqlx::query(concat!(
         "SELECT r.id, p.name, p.revision, p.product, p.region, i.instance, p.terms, s.expression, s.zone, r.origin,
-                r.due_at_ms, r.missed_count, r.attempts,
-                (SELECT max(o.intended_at_ms) FROM orders o
-                  WHERE o.instance_id = r.instance_id AND o.action = r.action AND o.state <> 'refused'
-                    AND (o.policy_id <> r.policy_id OR o.policy_revision <> p.revision OR r.origin = 'trigger')),
+                r.due_at_ms, r.missed_count, r.attempts, ",
+        foreign_order!(),
+        ",
                 r.error ->> 'code', l.id, l.attempts,
                 EXISTS (SELECT 1 FROM orders o WHERE o.run_id = l.id AND o.state IN ('intended', 'placed', 'unknown')),
                 (SELECT count(*) FROM orders o WHERE o.instance_id = r.instance_id AND o.action = r.action
                     AND o.cycle IN ('cycle:' || i.cycle, 'due:' || r.due_at_ms) AND o.state = 'refused'
                     AND o.error ->> 'code' NOT IN ('NotOrdered', 'Unsent')),
-                f.id, f.months, f.expiry_before_ms,
-                ",
+                f.id, f.months, f.expiry_before_ms, r.again, ",
         known_columns!(),
         " FROM json_each(?1) e JOIN runs r ON r.id = e.value JOIN policies p ON p.id = r.policy_id
          JOIN schedules s ON s.id = p.schedule_id JOIN instances i ON i.id = r.instance_id
@@ -275,6 +279,7 @@ fn claim(query: &ClaimRuns, row: &SqliteRow) -> Result<Claim, StoreError> {
         attempts: row.get(12),
         foreign_order_at: at_opt(row.get(13))?,
         refusals: row.get(18),
+        again: row.get(22),
         last_code: row.get(14),
         refused: refused(row, 19)?,
         elder: row.get::<Option<i64>, _>(15).map(|run| Elder {
@@ -283,7 +288,7 @@ fn claim(query: &ClaimRuns, row: &SqliteRow) -> Result<Claim, StoreError> {
             has_ordered: row.get(17),
         }),
     };
-    Ok(Claim { epoch: query.epoch, job, claimed_at: query.now, known: known(row, 22)? })
+    Ok(Claim { epoch: query.epoch, job, claimed_at: query.now, known: known(row, 23)? })
 }
 
 fn refused(row: &SqliteRow, first: usize) -> Result<Option<(OrderRow, u32, Timestamp)>, StoreError> {
@@ -474,37 +479,6 @@ impl Change for Promote {
             .await?;
             let is_ready = |name: &&AccountName| ready.iter().any(|text| text == name.as_str());
             replies.push(row.accounts.iter().filter(is_ready).cloned().collect());
-        }
-        Ok(replies)
-    }
-}
-
-struct CancelUnwanted {
-    now_ms: i64,
-    stopped_before_ms: i64,
-}
-
-impl Change for CancelUnwanted {
-    type Reply = Vec<RunId>;
-
-    /// Unsent runs only: what was sent is followed to its end whatever becomes of its policy.
-    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Vec<RunId>>> {
-        let mut replies = Vec::with_capacity(rows.len());
-        for row in rows {
-            let ids: Vec<i64> = sqlx::query_scalar(
-                "UPDATE runs SET state = 'cancelled', hold = NULL, next_attempt_at_ms = NULL, finished_at_ms = ?1,
-                        reason = 'its policy was disabled or retired, or no longer names the instance'
-                 WHERE (state = 'queued' OR (state = 'waiting' AND hold <> 'confirmation')) AND EXISTS (
-                     SELECT 1 FROM policies p JOIN policy_instances pi ON pi.policy_id = p.id
-                     WHERE p.id = runs.policy_id AND pi.instance_id = runs.instance_id
-                       AND min(coalesce(p.stopped_at_ms, ?1), coalesce(pi.removed_at_ms, ?1)) <= ?2)
-                 RETURNING id",
-            )
-            .bind(row.now_ms)
-            .bind(row.stopped_before_ms)
-            .fetch_all(&mut *conn)
-            .await?;
-            replies.push(ids.into_iter().map(RunId).collect());
         }
         Ok(replies)
     }
