@@ -135,6 +135,11 @@ CREATE TABLE runs (
     origin             TEXT NOT NULL CHECK (origin IN ('schedule', 'catch_up', 'trigger', 'retry')),
     due_at_ms          INTEGER NOT NULL,
     missed_count       INTEGER NOT NULL DEFAULT 0 CHECK (missed_count >= 0),
+    -- Fired by a person's trigger, or the retry of such a run; again: although its instance was just ordered.
+    by_hand            INTEGER NOT NULL DEFAULT 0 CHECK (by_hand IN (0, 1)),
+    again              INTEGER NOT NULL DEFAULT 0 CHECK (again = 0 OR (again = 1 AND by_hand = 1)),
+    -- A trigger that no daemon has taken by then is over.
+    lapses_at_ms       INTEGER,
     state              TEXT NOT NULL DEFAULT 'queued' CHECK (state IN
         ('queued', 'running', 'waiting', 'unknown', 'succeeded', 'skipped', 'failed', 'cancelled')),
     epoch              INTEGER,
@@ -149,6 +154,7 @@ CREATE TABLE runs (
     created_at_ms      INTEGER NOT NULL,
     finished_at_ms     INTEGER,
     CONSTRAINT running_has_epoch CHECK ((state = 'running') = (epoch IS NOT NULL)),
+    CONSTRAINT only_the_untaken_lapse CHECK (lapses_at_ms IS NULL OR state = 'queued'),
     CONSTRAINT waiting_has_hold CHECK ((state = 'waiting') = (hold IS NOT NULL)),
     CONSTRAINT waiting_has_time CHECK (state <> 'waiting' OR hold = 'confirmation' OR next_attempt_at_ms IS NOT NULL),
     CONSTRAINT ended_has_time_and_reason CHECK (
@@ -158,6 +164,10 @@ CREATE TABLE runs (
 -- Each due instant of each policy and instance is accounted for once.
 CREATE UNIQUE INDEX runs_once ON runs (policy_id, instance_id, due_at_ms, origin)
     WHERE origin IN ('schedule', 'catch_up');
+-- However often it is asked for, a failed run is retried by one run at a time.
+CREATE UNIQUE INDEX runs_one_retry ON runs (policy_id, instance_id, due_at_ms)
+    WHERE origin = 'retry' AND finished_at_ms IS NULL;
+CREATE INDEX runs_lapse ON runs (lapses_at_ms) WHERE lapses_at_ms IS NOT NULL;
 CREATE INDEX runs_claim ON runs (account, priority_ms, id) WHERE state = 'queued';
 CREATE INDEX runs_wake ON runs (next_attempt_at_ms) WHERE state = 'waiting' AND hold <> 'confirmation';
 CREATE INDEX runs_unfinished ON runs (instance_id, policy_id, id) WHERE finished_at_ms IS NULL;
@@ -273,7 +283,8 @@ CREATE TABLE pauses (
     id           INTEGER PRIMARY KEY,
     scope        TEXT NOT NULL CHECK (scope IN ('all', 'account', 'policy')),
     name         TEXT,
-    kind         TEXT NOT NULL CHECK (kind IN ('person', 'balance', 'credential')),
+    -- Of a copy made by `renewd backup`: until a person says that it is the one in use.
+    kind         TEXT NOT NULL CHECK (kind IN ('person', 'balance', 'credential', 'copy')),
     since_ms     INTEGER NOT NULL,
     -- A person's pause ends then; a pause of ours lets one order through then, as a test.
     until_ms     INTEGER,
@@ -283,7 +294,8 @@ CREATE TABLE pauses (
     lifted_by    TEXT,
     CHECK ((scope = 'all') = (name IS NULL)),
     CHECK ((lifted_at_ms IS NULL) = (lifted_by IS NULL)),
-    CHECK (kind = 'person' OR (scope = 'account' AND until_ms IS NOT NULL))
+    CHECK (kind NOT IN ('balance', 'credential') OR (scope = 'account' AND until_ms IS NOT NULL)),
+    CHECK (kind <> 'copy' OR (scope = 'all' AND until_ms IS NULL))
 ) STRICT;
 CREATE INDEX pauses_in_force ON pauses (scope, name) WHERE lifted_at_ms IS NULL;
 CREATE UNIQUE INDEX pauses_one_of_ours ON pauses (name, kind) WHERE lifted_at_ms IS NULL AND kind <> 'person';
@@ -295,6 +307,8 @@ CREATE TABLE acts (
     person       TEXT NOT NULL,
     event        TEXT NOT NULL,
     subject      TEXT NOT NULL,
+    -- What came of it, in words; the note is the person's own.
+    said         TEXT,
     note         TEXT,
     logged_at_ms INTEGER
 ) STRICT;

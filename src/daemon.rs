@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, PolicySet, Refusal};
 use crate::engine::{Engine, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
-use crate::store::{ChangeKind, DaemonLock, OpenError, PolicyEntry, StoreError};
+use crate::store::{COPY, ChangeKind, DaemonLock, OpenError, PolicyEntry, StoreError};
 use clockwork::Clockwork;
 
 /// How long a stop waits for requests under way; what is left then is a recorded intent for the next start.
@@ -78,6 +79,7 @@ impl Daemon {
         let (lock, store) = start::open(&config, policies.as_ref().err()).await?;
         let engine = start::engine(&config, environment, store, Arc::clone(&clock))?;
         engine.begin_epoch().await?;
+        warn_of_copy(&engine, clock.now()).await?;
         match policies {
             Ok(loaded) => {
                 loaded.warnings.iter().for_each(log_warning);
@@ -149,6 +151,7 @@ impl Daemon {
     /// No new orders from now on; what is under way is finished and recorded.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
+        self.engine.stop_reading();
         self.clockwork.stop().await;
         let finished = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_WAIT, finished).await.is_err() {
@@ -164,6 +167,26 @@ impl Daemon {
     }
 }
 
+/// What people and systemd tell a service. Listened to before anything else: until then each of them ends the process.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// # Errors
+    /// The system gives no handler.
+    pub fn listen() -> Result<Signals, DaemonError> {
+        let listen = |kind| signal(kind).map_err(DaemonError::Signals);
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// `renewd run`: until SIGTERM or SIGINT; SIGHUP reloads.
 ///
 /// # Errors
@@ -172,10 +195,9 @@ pub async fn run(
     config: Config,
     environment: &Environment,
     clock: Arc<dyn Clock>,
+    signals: Signals,
 ) -> Result<(), DaemonError> {
-    let listen = |kind| signal(kind).map_err(DaemonError::Signals);
-    let (mut terminate, mut interrupt, mut hang_up) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    let Signals { mut terminate, mut interrupt, mut hang_up } = signals;
     let source = config.source.clone();
     let mut daemon = Daemon::start(config, environment, clock).await?;
     announce_ready(&daemon, &source);
@@ -186,7 +208,10 @@ pub async fn run(
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
             _ = hang_up.recv() => reload(&daemon).await,
-            () = each_day.notified() => remind_of_refusal(&daemon).await,
+            () = each_day.notified() => {
+                remind_of_refusal(&daemon).await;
+                remind_of_copy(&daemon).await;
+            }
             pid = engine.succeeded() => {
                 break Some(DaemonError::Succeeded { path: daemon.config.database.clone(), pid });
             }
@@ -247,6 +272,25 @@ async fn remind_of_refusal(daemon: &Daemon) {
             tracing::error!(event = "database.failed", %error, "the set in force could not be read")
         }
     }
+}
+
+async fn remind_of_copy(daemon: &Daemon) {
+    if let Err(error) = warn_of_copy(&daemon.engine, daemon.clock.now()).await {
+        tracing::error!(event = "database.failed", %error, "the pauses could not be read");
+    }
+}
+
+/// A database made by `renewd backup` does not know what the one it was copied from has ordered since.
+async fn warn_of_copy(engine: &Engine, now: Timestamp) -> Result<(), StoreError> {
+    let pauses = engine.store.pauses(now).await?;
+    for note in pauses.into_iter().filter(|pause| pause.kind == COPY).filter_map(|pause| pause.note) {
+        tracing::error!(
+            event = "account.paused",
+            kind = COPY,
+            "all orders are held: {note}. Make sure that no other renewd runs on the original, then `renewd resume`"
+        );
+    }
+    Ok(())
 }
 
 async fn apply(

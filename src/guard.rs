@@ -11,7 +11,7 @@ use crate::domain::observation::{AutoRenew, Facts, InstanceState, Known, Presenc
 use crate::domain::policy::{Action, EVERY_FIRE_CATCH_UP, OnAutoRenew, Renew, RenewWhen, Terms};
 use crate::domain::product::{AccountName, InstanceId, Provider, Region};
 
-/// Every verdict rests on an observation at most this old, and made since the firing: one call looks at a batch.
+/// Every verdict rests on an observation at most this old, and made since the run was claimed: one call looks at a batch.
 pub const FRESH: SignedDuration = SignedDuration::from_secs(60);
 /// Due as well when it would expire before, or this soon after, the next firing.
 const NEXT_FIRING_MARGIN: SignedDuration = SignedDuration::from_hours(3 * 24);
@@ -35,10 +35,15 @@ pub struct Question<'a> {
     pub known: &'a Known,
     pub now: Timestamp,
     pub due_at: Timestamp,
+    /// What was seen earlier does not count.
+    pub look_after: Timestamp,
     /// The policy's next firing after now.
     pub next_firing: Option<Timestamp>,
-    /// The latest order on the instance that this revision of the policy did not make.
+    pub firing_after_next: Option<Timestamp>,
+    /// The latest order on the instance that no firing of this revision of the policy made.
     pub foreign_order_at: Option<Timestamp>,
+    /// A person wants the order although the instance was just ordered.
+    pub again: bool,
     pub price: Price,
     /// The cloud's `Date` less our clock, as last seen.
     pub skew: SignedDuration,
@@ -109,7 +114,7 @@ fn decide(question: &Question<'_>, tests: &mut Vec<Test>) -> Result<(), Decision
         return test("observed", "never".to_owned(), Err(Decision::Observe));
     };
     let age = question.now.duration_since(observation.observed_at);
-    let fresh = age <= FRESH && age >= SignedDuration::ZERO && observation.observed_at >= question.due_at;
+    let fresh = age <= FRESH && age >= SignedDuration::ZERO && observation.observed_at >= question.look_after;
     let look = if fresh { Ok(()) } else { Err(Decision::Observe) };
     test("observed", format!("{} ago", words(age)), look)?;
     let Presence::Visible(facts) = &observation.presence else {
@@ -297,22 +302,35 @@ fn not_too_old(question: &Question<'_>) -> Result<(), Decision> {
 }
 
 fn last_order_words(question: &Question<'_>) -> String {
-    question.foreign_order_at.map_or_else(|| "none by another revision".to_owned(), |at| at.to_string())
+    let again = if question.again { ", ordered again by a person's wish" } else { "" };
+    let last = question.foreign_order_at.map(|at| at.to_string());
+    format!("{}{again}", last.as_deref().unwrap_or("none by another revision or by hand"))
 }
 
-/// After an edit, a rename or a trigger, `every_fire` does not order within half its interval of the last order.
+/// After an edit, a rename or a trigger, `every_fire` does not order within half its interval of the last order:
+/// its cycle is the due instant, so nothing else would keep two triggers in a row from paying twice.
 fn not_just_ordered(question: &Question<'_>) -> Result<(), Decision> {
-    if !question.terms.action.is_every_fire() {
+    if !question.terms.action.is_every_fire() || question.again {
         return Ok(());
     }
-    let (Some(last), Some(next)) = (question.foreign_order_at, question.next_firing) else { return Ok(()) };
-    let interval = next.duration_since(question.due_at).abs();
-    if question.now.duration_since(last) >= interval / 2 {
+    let Some(last) = question.foreign_order_at else { return Ok(()) };
+    // From the due instant: a run that waited for the very order that came in its place is not wanted later either.
+    if interval(question).is_some_and(|interval| question.due_at.duration_since(last) >= interval / 2) {
         return Ok(());
     }
-    let reason =
-        format!("the instance was ordered at {last}, less than half the interval of its schedule ago");
+    let reason = format!(
+        "the instance was ordered at {last}, less than half the interval of its schedule before this firing; \
+         `renewd trigger --again` orders all the same"
+    );
     Err(Decision::Skip { reason })
+}
+
+/// Of the schedule about the due instant. A trigger may fall just before a firing, so the one after counts as well.
+fn interval(question: &Question<'_>) -> Option<SignedDuration> {
+    let next = question.next_firing?;
+    let to_next = next.duration_since(question.due_at).abs();
+    let following = question.firing_after_next.map(|following| following.duration_since(next));
+    Some(following.map_or(to_next, |following| following.max(to_next)))
 }
 
 fn clock(question: &Question<'_>) -> Result<(), Decision> {

@@ -37,7 +37,8 @@
 //! Invariant: at most one order of an instance is open, and at most one order of a cycle stands. Two unique indexes
 //! of `migrations/` say so; nothing else needs to be right for it to hold.
 //!
-//! Invariant: pause, epoch, budget, open order and cycle are conditions of the intent's own INSERT.
+//! Invariant: pause, epoch, budget, open order, cycle, and that nobody else has ordered since the guard looked, are
+//! conditions of the intent's own INSERT.
 //!
 //! Invariant: an unknown outcome is never repeated. [`verdict`] calls an order "not ordered" only on evidence, and
 //! what evidence cannot settle waits for a person.

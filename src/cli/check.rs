@@ -76,7 +76,7 @@ pub(super) fn check(path: &Path, args: &CheckArgs) -> Outcome {
     let loaded = match config::check_all(path, &Environment::of_process(), now) {
         Ok(loaded) => loaded,
         Err(refusal) => {
-            eprintln!("{}", refusal.render(output::colour_on_stderr()));
+            output::say(&refusal.render(output::colour_on_stderr()));
             if args.json {
                 output::print_json(&Refused::of(&refusal))?;
             }
@@ -84,7 +84,7 @@ pub(super) fn check(path: &Path, args: &CheckArgs) -> Outcome {
         }
     };
     for warning in &loaded.warnings {
-        eprintln!("{}", warning.render(output::colour_on_stderr()));
+        output::say(&warning.render(output::colour_on_stderr()));
     }
     let (config, set) = &loaded.value;
     let checked: Vec<Checked<'_>> = set.policies.iter().map(|policy| checked(policy, now)).collect();

@@ -45,7 +45,7 @@ pub(super) async fn demo() -> Outcome {
     daemon.stop().await;
     cloud.stop().await;
     if !finished {
-        eprintln!("renewd: the demo did not come to its end within {} s", LONGEST.as_secs());
+        output::say(&format!("renewd: the demo did not come to its end within {} s", LONGEST.as_secs()));
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     Ok(if agreement.agrees { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })

@@ -3,6 +3,7 @@
 //! Results go to stdout, messages to stderr. Exit codes: 0 fine, 1 failed, 2 wrong usage, 78 configuration or
 //! policies refused.
 
+mod backup;
 mod check;
 mod demo;
 mod lists;
@@ -74,6 +75,12 @@ enum Command {
     Resume(orders_control::ResumeArgs),
     /// Settle an order of which no evidence tells whether it was paid.
     Resolve(orders_control::ResolveArgs),
+    /// Fire a policy now, whatever its schedule says.
+    Trigger(orders_control::TriggerArgs),
+    /// Queue a new run for a failed one: the same firing, so never a second charge for it.
+    Retry(orders_control::RetryArgs),
+    /// Copy the database while the service runs; a service started on the copy holds all orders until `resume`.
+    Backup(backup::BackupArgs),
     /// The practice cloud: plays the providers, charges nobody.
     Sandbox(sandbox::SandboxArgs),
     /// The main job on the practice cloud, with sample policies; ends by itself.
@@ -155,6 +162,9 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Pause(args) => orders_control::pause(config, args).await,
         Command::Resume(args) => orders_control::resume(config, args).await,
         Command::Resolve(args) => orders_control::resolve(config, args).await,
+        Command::Trigger(args) => orders_control::trigger(config, args).await,
+        Command::Retry(args) => orders_control::retry(config, args).await,
+        Command::Backup(args) => backup::backup(config, args).await,
         Command::Sandbox(args) => sandbox::sandbox(args).await,
         Command::Demo => demo::demo().await,
     }
@@ -171,14 +181,14 @@ fn now() -> Timestamp {
 }
 
 fn failed(error: &Failure) -> ExitCode {
-    eprintln!("renewd: {error}");
+    output::say(&format!("renewd: {error}"));
     ExitCode::from(EXIT_FAILED)
 }
 
 /// The configuration, or the exit code after its mistakes were printed.
 fn load_config(path: &Path, environment: &Environment) -> Result<Config, ExitCode> {
     config::load(path, environment).map(|loaded| loaded.value).map_err(|refusal| {
-        eprintln!("{}", refusal.render(output::colour_on_stderr()));
+        output::say(&refusal.render(output::colour_on_stderr()));
         ExitCode::from(EXIT_REFUSED)
     })
 }

@@ -1,4 +1,4 @@
-//! `renewd pause`, `resume`, `resolve`: written straight to the database and in force when they return.
+//! `renewd pause`, `resume`, `resolve`, `trigger`, `retry`: written straight to the database and in force when they return.
 
 use std::path::Path;
 
@@ -9,7 +9,8 @@ use super::time_argument::parse_future_time;
 use super::{Failure, Outcome, open_store, output};
 use crate::domain::order::{OrderId, OrderRow};
 use crate::domain::product::{AccountName, PolicyName};
-use crate::store::{PauseScope, Store};
+use crate::domain::run::RunId;
+use crate::store::{DaemonLock, Filter, Pause, PauseScope, Store, Trigger, Triggered, Word};
 
 #[derive(Debug, Args)]
 #[group(multiple = false)]
@@ -29,15 +30,29 @@ pub(super) struct PauseArgs {
     /// Resume by itself then: a time, a date, or a span such as 90m or 2d.
     #[arg(long, value_name = "TIME", value_parser = parse_future_time)]
     until: Option<Timestamp>,
-    /// Why, for whoever finds it paused.
+    #[command(flatten)]
+    note: NoteArg,
+}
+
+#[derive(Debug, Args)]
+struct NoteArg {
+    /// Why; kept with your name and the time.
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
+}
+
+impl NoteArg {
+    fn word(&self) -> Word {
+        Word { person: person(), note: self.note.clone(), at: super::now() }
+    }
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ResumeArgs {
     #[command(flatten)]
     scope: ScopeArgs,
+    #[command(flatten)]
+    note: NoteArg,
 }
 
 #[derive(Debug, Args)]
@@ -51,9 +66,33 @@ pub(super) struct ResolveArgs {
     /// It was not paid: the instance may be ordered again.
     #[arg(long)]
     not_paid: bool,
-    /// Although the expiry has moved since.
+    /// Although the expiry has moved since, or the size of an upgrade is reached.
     #[arg(long, conflicts_with = "paid")]
     force: bool,
+    #[command(flatten)]
+    note: NoteArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TriggerArgs {
+    /// The policy, as `renewd policies` shows it.
+    policy: String,
+    /// Only this instance of it.
+    #[arg(long, value_name = "ID")]
+    instance: Option<String>,
+    /// Order although the instance was ordered within half the interval of an every_fire policy; all else still counts.
+    #[arg(long)]
+    again: bool,
+    #[command(flatten)]
+    note: NoteArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RetryArgs {
+    /// The failed run, as `renewd runs --state failed` shows it.
+    run: i64,
+    #[command(flatten)]
+    note: NoteArg,
 }
 
 pub(super) async fn pause(config: &Path, args: &PauseArgs) -> Outcome {
@@ -61,12 +100,12 @@ pub(super) async fn pause(config: &Path, args: &PauseArgs) -> Outcome {
         Ok((_, store)) => store,
         Err(code) => return Ok(code),
     };
-    let now = super::now();
-    if args.until.is_some_and(|until| until <= now) {
+    let word = args.note.word();
+    if args.until.is_some_and(|until| until <= word.at) {
         return Err("the time given to --until is already past: nothing was paused".into());
     }
     let scope = scope(&args.scope, &store).await?;
-    store.pause(&scope, args.until, args.note.as_deref(), &person(), now).await?;
+    store.pause(&scope, args.until, &word).await?;
     let until = args.until.map_or_else(|| "`renewd resume`".to_owned(), |until| until.to_string());
     output::print(&format!("paused: {scope}, until {until}; orders already sent are followed to their end"))
 }
@@ -77,7 +116,7 @@ pub(super) async fn resume(config: &Path, args: &ResumeArgs) -> Outcome {
         Err(code) => return Ok(code),
     };
     let scope = scope(&args.scope, &store).await?;
-    let lifted = store.resume(&scope, &person(), super::now()).await?;
+    let lifted = store.resume(&scope, &args.note.word()).await?;
     match lifted {
         0 => output::print(&format!("nothing to resume: {scope} was not paused")),
         count => output::print(&format!(
@@ -92,23 +131,76 @@ pub(super) async fn resolve(config: &Path, args: &ResolveArgs) -> Outcome {
         Ok((_, store)) => store,
         Err(code) => return Ok(code),
     };
-    let (row, person, now) = (OrderRow(args.row), person(), super::now());
+    let (row, word) = (OrderRow(args.row), args.note.word());
+    let person = &word.person;
     match &args.paid {
         Some(id) => {
             let order_id = (!id.is_empty()).then(|| OrderId(id.clone()));
-            store.resolve_paid(row, order_id, &person, now).await?;
+            store.resolve_paid(row, order_id, &word).await?;
             output::print(&format!("order row {row} is confirmed, on {person}'s word"))
         }
         None => {
-            store.resolve_not_paid(row, args.force, &person, now).await?;
+            store.resolve_not_paid(row, args.force, &word).await?;
             output::print(&format!("order row {row} is refused, on {person}'s word; its run is judged anew"))
         }
     }
 }
 
+pub(super) async fn trigger(config: &Path, args: &TriggerArgs) -> Outcome {
+    let (config, store) = match open_store(config).await? {
+        Ok(opened) => opened,
+        Err(code) => return Ok(code),
+    };
+    let word = args.note.word();
+    let trigger = Trigger { policy: args.policy.clone(), instance: args.instance.clone(), again: args.again };
+    let Triggered { first, runs, woken, lapses_at } = store.trigger(&trigger, &word).await?;
+    let queued = match runs {
+        1 => format!("run {first} is queued"),
+        _ => format!("runs {first} to {} are queued", first.0 + runs.cast_signed() - 1),
+    };
+    if woken > 0 {
+        eprintln!(
+            "renewd: {woken} earlier {} of it waited, and goes first, now",
+            if woken == 1 { "run" } else { "runs" }
+        );
+    }
+    for pause in pauses_over(&store, &args.policy, word.at).await? {
+        eprintln!("renewd: {pause} is paused: what is due waits until it is resumed");
+    }
+    if !DaemonLock::is_held(&config.database) {
+        eprintln!("renewd: the service is not running: what it has not taken by {lapses_at} lapses");
+    }
+    output::print(&format!("policy {} fired: {queued}; all tests before an order still apply", args.policy))
+}
+
+pub(super) async fn retry(config: &Path, args: &RetryArgs) -> Outcome {
+    let store = match open_store(config).await? {
+        Ok((_, store)) => store,
+        Err(code) => return Ok(code),
+    };
+    let run = RunId(args.run);
+    let new = store.retry(run, &args.note.word()).await?;
+    output::print(&format!(
+        "run {new} is queued: it retries run {run}; all tests before an order still apply"
+    ))
+}
+
+/// The scopes in words of the pauses that hold a policy's orders.
+async fn pauses_over(store: &Store, policy: &str, now: Timestamp) -> Result<Vec<String>, Failure> {
+    let filter = Filter { policy: Some(policy.to_owned()), ..Filter::default() };
+    let account = store.policies(&filter).await?.pop().map(|row| row.account);
+    let holds = |pause: &Pause| match pause.scope.as_str() {
+        "account" => pause.name == account,
+        "policy" => pause.name.as_deref() == Some(policy),
+        _ => true,
+    };
+    let pauses = store.pauses(now).await?.into_iter().filter(holds);
+    Ok(pauses.map(|pause| PauseScope::describe(&pause.scope, pause.name.as_deref())).collect())
+}
+
 /// A name that nothing has would pause nothing: a typing error must not look like safety.
 async fn scope(args: &ScopeArgs, store: &Store) -> Result<PauseScope, Failure> {
-    let policies = store.policies(&crate::store::Filter::default()).await?;
+    let policies = store.policies(&Filter::default()).await?;
     match (&args.account, &args.policy) {
         (Some(name), _) => {
             if !policies.iter().any(|policy| policy.account == *name) {
@@ -127,7 +219,7 @@ async fn scope(args: &ScopeArgs, store: &Store) -> Result<PauseScope, Failure> {
 }
 
 /// Who is at the keyboard, for the record: the user behind sudo if there is one.
-fn person() -> String {
+pub(super) fn person() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     named
         .filter(|name| !name.is_empty())

@@ -44,6 +44,11 @@ pub(super) fn print(text: &str) -> Outcome {
     }
 }
 
+/// A message for the person, on stderr. Where nobody can read it there is nobody to complain to.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// `—` for what is not there.
 pub(super) fn or_dash(text: Option<&str>) -> String {
     text.unwrap_or("—").to_owned()

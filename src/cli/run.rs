@@ -11,6 +11,7 @@ use crate::daemon;
 use crate::telemetry::{self, Format};
 
 pub(super) async fn run(config: &Path) -> Outcome {
+    let signals = daemon::Signals::listen()?;
     let environment = Environment::of_process();
     let config = match load_config(config, &environment) {
         Ok(config) => config,
@@ -22,7 +23,7 @@ pub(super) async fn run(config: &Path) -> Outcome {
         LogFormat::Json | LogFormat::Journal => Format::Json,
         LogFormat::Auto => Format::automatic(),
     };
-    telemetry::init(format, &config.log.level)?;
+    let _logging = telemetry::init(format, &config.log.level)?;
     telemetry::log_panics();
     if config.log.format == LogFormat::Journal {
         tracing::warn!(
@@ -37,7 +38,7 @@ pub(super) async fn run(config: &Path) -> Outcome {
             http.listen
         );
     }
-    match daemon::run(config, &environment, Arc::new(SystemClock::new())).await {
+    match daemon::run(config, &environment, Arc::new(SystemClock::new()), signals).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) if error.is_configuration() => {
             tracing::error!(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{EXIT_FAILED, Outcome};
+use super::{EXIT_FAILED, Outcome, output};
 use crate::clock::SystemClock;
 use crate::sandbox::{self, Options, SECRET_KEY, TENCENT_KEY_PREFIX, VOLCENGINE_KEY_PREFIX, seed::Seed};
 
@@ -36,16 +36,16 @@ pub(super) async fn sandbox(args: &SandboxArgs) -> Outcome {
     let running = match sandbox::start(options).await {
         Ok(running) => running,
         Err(error) => {
-            eprintln!("renewd: the practice cloud cannot listen on {}: {error}", args.listen);
+            output::say(&format!("renewd: the practice cloud cannot listen on {}: {error}", args.listen));
             return Ok(ExitCode::from(EXIT_FAILED));
         }
     };
-    eprintln!(
+    output::say(&format!(
         "practice cloud on {}: secret_id {TENCENT_KEY_PREFIX}… or access_key_id {VOLCENGINE_KEY_PREFIX}…, \
          secret {SECRET_KEY}; GET {}/_sandbox/ tells more",
         running.base_url(),
         running.base_url()
-    );
+    ));
     tokio::select! {
         _ = terminate.recv() => {}
         result = tokio::signal::ctrl_c() => result?,

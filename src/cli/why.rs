@@ -37,10 +37,10 @@ pub(super) async fn why(config: &Path, args: &WhyArgs) -> Outcome {
         return output::print_json(&stories);
     }
     if stories.is_empty() {
-        eprintln!(
+        output::say(&format!(
             "renewd: no run of {} yet: either no policy names it (`renewd instances`) or none has fired",
             args.instance
-        );
+        ));
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     let told: Vec<String> = stories.iter().map(tell).collect();

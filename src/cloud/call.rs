@@ -144,7 +144,8 @@ impl Call<Option<OrderId>> {
 
 impl<T> Call<T> {
     /// A call that ended before anything was sent.
-    pub(super) fn unsent(api: &'static str, failure: impl Into<Failure>) -> Call<T> {
+    /// A call that was never made, or given up.
+    pub fn unsent(api: &'static str, failure: impl Into<Failure>) -> Call<T> {
         let report =
             Report { api, request_id: None, http_status: None, duration: Duration::ZERO, server_date: None };
         Call { report, result: Err(failure.into()) }

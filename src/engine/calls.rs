@@ -49,6 +49,16 @@ impl Engine {
         self.limiter.acquire(&self.key(account, api, region), account.rate(api)).await
     }
 
+    /// A call that only reads is given up when the service stops; a purchase never is.
+    pub(super) async fn read<T>(&self, api: Api, call: impl Future<Output = Call<T>>) -> Call<T> {
+        tokio::select! {
+            call = call => call,
+            () = self.stopped() => {
+                Call::unsent(api.name, Failure::ours(Class::Unsent, "Stopping", "the service is stopping"))
+            }
+        }
+    }
+
     /// Asks for instances and records what was seen; answers what is known then, in the order asked.
     pub async fn observe(
         &self,
@@ -66,7 +76,7 @@ impl Engine {
             let about = About { region, order_row: None, instances: ids.len() };
             let permit = self.permit(account, api, region).await;
             let at = self.now();
-            let call = account.cloud.observe(product, region, ids).await;
+            let call = self.read(api, account.cloud.observe(product, region, ids)).await;
             permit.written();
             let mut observations = match self.finish_call(account, api, about, at, call).await {
                 Err(CallError::Cloud(failure)) if failure.class == Class::Rejected && ids.len() > 1 => {
@@ -91,7 +101,7 @@ impl Engine {
         let about = About { region: &purchase.region, order_row: None, instances: 1 };
         let permit = self.permit(account, api, &purchase.region).await;
         let at = self.now();
-        let call = account.cloud.price(purchase).await;
+        let call = self.read(api, account.cloud.price(purchase)).await;
         permit.written();
         self.finish_call(account, api, about, at, call).await
     }
@@ -110,7 +120,7 @@ impl Engine {
         let about = About { region, order_row: None, instances: ids.len() };
         let permit = self.permit(account, api, region).await;
         let at = self.now();
-        let call = account.cloud.auto_renew(product, &ids).await;
+        let call = self.read(api, account.cloud.auto_renew(product, &ids)).await;
         permit.written();
         let flags = match self.finish_call(account, api, about, at, call).await {
             Err(CallError::Cloud(_)) => return Ok(()),

@@ -181,7 +181,7 @@ impl Engine {
         let about = About { region: &region, order_row: None, instances: 0 };
         let permit = self.permit(account, api, &region).await;
         let at = self.now();
-        let call = account.cloud.balance().await;
+        let call = self.read(api, account.cloud.balance()).await;
         permit.written();
         match self.finish_call(account, api, about, at, call).await {
             Ok(balance) => Ok(Some(balance)),

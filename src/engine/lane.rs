@@ -26,10 +26,11 @@ use super::{Account, Engine, Part, Step, repeat};
 use crate::cloud::{self, Cause};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::product::{InstanceId, Product, Region};
-use crate::domain::run::{Epoch, Hold, Outcome};
+use crate::domain::run::{Epoch, Hold, Origin, Outcome};
 use crate::guard::{self, Decision, Price, Verdict};
 use crate::retry;
 use crate::store::{Claim, Elder, Finish, Job, PauseScope, StoreError};
+use crate::verdict::{self, EffectSeen, Goal};
 use next_firings::NextFirings;
 
 /// Runs claimed at once. A claim without an intent goes back to the queue after a crash, unharmed.
@@ -151,7 +152,8 @@ impl Lane {
     async fn claim(&mut self) -> Result<usize, StoreError> {
         self.engine.test_balance(&self.account).await?;
         let Account { name, provider, .. } = &*self.account;
-        let claims = self.engine.store.claim(name, *provider, self.epoch, CLAIM_BATCH).await?;
+        let claims =
+            self.engine.store.claim(name, *provider, self.epoch, CLAIM_BATCH, self.engine.now()).await?;
         let claimed = claims.len();
         if claimed > 0 {
             self.triage(claims).await?;
@@ -164,14 +166,8 @@ impl Lane {
         let paused = self.pause_in_force().await?;
         let mut finished = Vec::new();
         let mut to_observe: BTreeMap<(Product, Region), Vec<Claim>> = BTreeMap::new();
-        for claim in claims {
-            if let Some(elder) = claim.job.elder.filter(|_| !claim.job.terms.action.is_every_fire()) {
-                if elder.attempts < self.engine.settings.pace.max_attempts {
-                    finished.push(self.yield_to(claim, elder));
-                    continue;
-                }
-                self.engine.store.take_over(elder.run, claim.job.run, self.engine.now()).await?;
-            }
+        for claim in self.latest_of_every_fire(claims, &mut finished) {
+            let Some(claim) = self.beside_its_elder(claim, &mut finished).await? else { continue };
             match self.judge(&claim, Price::NotAsked).decision {
                 Decision::Observe => {
                     let place = (claim.job.product, claim.job.region.clone());
@@ -201,9 +197,56 @@ impl Lane {
         self.engine.store.finish(finished).await
     }
 
+    /// Firings of `every_fire` that were held up together are made up for by the latest of them, as those are that
+    /// were missed: what was not bought while orders were held is not wanted all at once.
+    fn latest_of_every_fire(&self, claims: Vec<Claim>, finished: &mut Vec<(Claim, Finish)>) -> Vec<Claim> {
+        let key = |job: &Job| (job.policy.clone(), job.instance.clone());
+        let mut latest = BTreeMap::new();
+        // A person's word is not folded.
+        let is_firing = |job: &Job| matches!(job.origin, Origin::Schedule | Origin::CatchUp);
+        let folds = |job: &&Job| job.terms.action.is_every_fire() && is_firing(job);
+        for job in claims.iter().map(|claim| &claim.job).filter(folds) {
+            let run = latest.entry(key(job)).or_insert(job.run);
+            *run = job.run.max(*run);
+        }
+        let is_latest = |claim: &Claim| {
+            !is_firing(&claim.job) || latest.get(&key(&claim.job)).is_none_or(|run| *run == claim.job.run)
+        };
+        let (kept, earlier): (Vec<_>, Vec<_>) = claims.into_iter().partition(is_latest);
+        for claim in earlier {
+            let reason = "it was held up, and a later firing makes up for it".to_owned();
+            finished.push(self.skip(claim, reason));
+        }
+        kept
+    }
+
+    /// None when the claim ends in favour of an earlier run of its policy and instance; else that one may.
+    async fn beside_its_elder(
+        &self,
+        claim: Claim,
+        finished: &mut Vec<(Claim, Finish)>,
+    ) -> Result<Option<Claim>, StoreError> {
+        let Some(elder) = claim.job.elder else { return Ok(Some(claim)) };
+        let why = match claim.job.terms.action.is_every_fire() {
+            true if elder.has_ordered => return Ok(Some(claim)),
+            true => "it was held up",
+            false if elder.attempts >= self.engine.settings.pace.max_attempts => "its attempts were used up",
+            false => {
+                finished.push(self.yield_to(claim, elder));
+                return Ok(None);
+            }
+        };
+        self.engine.store.take_over(elder.run, claim.job.run, why, self.engine.now()).await?;
+        Ok(Some(claim))
+    }
+
     /// An earlier firing's run is still at it, with its own backoff: this one would only rush it.
     fn yield_to(&self, claim: Claim, elder: Elder) -> (Claim, Finish) {
         let reason = format!("run {} of an earlier firing is still under way", elder.run);
+        self.skip(claim, reason)
+    }
+
+    fn skip(&self, claim: Claim, reason: String) -> (Claim, Finish) {
         job_event!(info, "run.skipped", claim.job, { due_at = %claim.job.due_at, },
             "{} is skipped: {reason}", claim.job.instance);
         (claim, Finish { outcome: Outcome::Skipped { reason }, verdict: None, at: self.engine.now() })
@@ -251,9 +294,9 @@ impl Lane {
     }
 
     fn judge(&self, claim: &Claim, price: Price) -> Verdict {
-        let Job { terms, instance, region, due_at, foreign_order_at, schedule, .. } = &claim.job;
+        let Job { terms, instance, region, due_at, foreign_order_at, again, schedule, .. } = &claim.job;
         let now = self.engine.now();
-        let next_firing = self.next_firings.after(schedule, now.max(*due_at));
+        let firings = self.next_firings.after(schedule, now.max(*due_at));
         let needs_price = terms.max_price.is_some() || self.account.needs_price();
         guard::judge(&guard::Question {
             account: &self.account.name,
@@ -264,8 +307,11 @@ impl Lane {
             known: &claim.known,
             now,
             due_at: *due_at,
-            next_firing,
+            look_after: claim.claimed_at,
+            next_firing: firings.next,
+            firing_after_next: firings.following,
             foreign_order_at: *foreign_order_at,
+            again: *again,
             price: if needs_price { price } else { Price::NotNeeded },
             skew: self.account.skew(),
             settle: duration(self.engine.settings.settle),
@@ -278,6 +324,7 @@ impl Lane {
         let outcome = match &verdict.decision {
             Decision::Order | Decision::Observe | Decision::AskPrice => return None,
             Decision::Skip { reason } => {
+                self.log_moved_all_the_same(&claim);
                 job_event!(info, "run.skipped", claim.job, { due_at = %claim.job.due_at, },
                     "{} is skipped: {reason}", claim.job.instance);
                 Outcome::Skipped { reason: reason.clone() }
@@ -294,6 +341,20 @@ impl Lane {
             }
         };
         Some(self.finish(claim, outcome, &verdict))
+    }
+
+    /// The term moved although this run's own order was refused: a refusal that was none, or somebody else's doing.
+    fn log_moved_all_the_same(&self, claim: &Claim) {
+        let (Some((row, months, before)), Some(expiry)) = (claim.job.refused, claim.known.expires_at())
+        else {
+            return;
+        };
+        let goal = Goal::Term { months, expiry_before: Some(before) };
+        if verdict::is_reached(goal, &EffectSeen::Expiry(expiry)) {
+            job_event!(error, "order.refused", claim.job, { order_row = row.0, expiry_after = %expiry, },
+                "the cloud refused the order for {} (row {row}), and its expiry moved by the whole term to {expiry} all \
+                 the same: compare row and console", claim.job.instance);
+        }
     }
 
     fn finish(&self, claim: Claim, outcome: Outcome, verdict: &Verdict) -> (Claim, Finish) {

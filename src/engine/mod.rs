@@ -56,6 +56,7 @@ pub struct Engine {
     epoch: AtomicI64,
     /// When this epoch began: instants before it were missed, later ones are at worst late.
     began_ms: AtomicI64,
+    stopping: channel::Sender<bool>,
     /// The process that has taken over the database, once there is one.
     successor: channel::Sender<Option<i64>>,
 }
@@ -183,7 +184,20 @@ impl Engine {
             settings,
             epoch: AtomicI64::new(0),
             began_ms: AtomicI64::new(0),
+            stopping: channel::Sender::new(false),
             successor: channel::Sender::new(None),
+        }
+    }
+
+    /// Gives up calls that only read, so that a stop waits for purchases alone.
+    pub fn stop_reading(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    async fn stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        if stopping.wait_for(|stopping| *stopping).await.is_err() {
+            std::future::pending().await
         }
     }
 

@@ -38,7 +38,7 @@ impl Engine {
         let Wanted { product, region, instance, from, .. } = wanted;
         let permit = self.permit(account, api, region).await;
         let at = self.now();
-        let call = account.cloud.list_orders(product, region, instance, from, at).await;
+        let call = self.read(api, account.cloud.list_orders(product, region, instance, from, at)).await;
         permit.written();
         self.finish_call(account, api, about(wanted), at, call).await
     }
@@ -61,7 +61,7 @@ impl Engine {
         for order in listed.into_iter().filter(|order| !taken.contains(&order.order_id)) {
             let permit = self.permit(account, lines_api, wanted.region).await;
             let at = self.now();
-            let call = account.cloud.order_lines(wanted.product, &order.order_id).await;
+            let call = self.read(lines_api, account.cloud.order_lines(wanted.product, &order.order_id)).await;
             permit.written();
             let lines = self.finish_call(account, lines_api, about(wanted), at, call).await?;
             if lines.contains(wanted.instance) {
@@ -86,7 +86,9 @@ impl Engine {
         for _ in 0..PAGES_MAX {
             let permit = self.permit(account, api, wanted.region).await;
             let at = self.now();
-            let call = account.cloud.orders_page(wanted.product, wanted.from, through, page.as_ref()).await;
+            let call = self
+                .read(api, account.cloud.orders_page(wanted.product, wanted.from, through, page.as_ref()))
+                .await;
             permit.written();
             let answer = self.finish_call(account, api, about(wanted), at, call).await?;
             listed.extend(answer.orders);

@@ -27,6 +27,10 @@ const ROUND: u32 = 200;
 /// order that could be ours must never be overlooked.
 const LIST_MARGIN: SignedDuration = SignedDuration::from_hours(24);
 
+/// Whole seconds in the list, and two clocks: an order this little older than the intent may be its own.
+const SAME_MOMENT: SignedDuration = SignedDuration::from_secs(2);
+const LONGEST_MONTH_DAYS: i64 = 31;
+const FURTHER_DAYS: i64 = 20;
 /// What `LatestOperation` of Tencent CVM begins with for a renewal.
 const RENEWAL: &str = "Renew";
 
@@ -168,8 +172,34 @@ impl Reconcile {
             // A void order may be a person's, made and closed before ours was on its way.
             .filter(|listed| listed.standing != Standing::Void)
             .collect();
+        self.give_back(order, &mut candidates).await?;
         candidates.sort_by_key(|listed| (listed.standing == Standing::Standing, listed.created_at));
         Ok(candidates.pop().map_or(ListSeen::Nothing, ListSeen::Ours))
+    }
+
+    /// An order made before this one was on its way is an earlier row's that was called not to have happened.
+    async fn give_back(
+        &self,
+        order: &OpenOrder,
+        candidates: &mut Vec<ListedOrder>,
+    ) -> Result<(), StoreError> {
+        let is_earlier = |listed: &ListedOrder| {
+            listed.created_at.filter(|at| order.intended_at.duration_since(*at) > SAME_MOMENT)
+        };
+        let earlier: Vec<_> = candidates
+            .iter()
+            .filter_map(|listed| Some((listed.order_id.clone(), is_earlier(listed)?)))
+            .collect();
+        if earlier.is_empty() {
+            return Ok(());
+        }
+        for (row, order_id) in self.engine.store.attribute_late(order, earlier).await? {
+            candidates.retain(|listed| listed.order_id != order_id);
+            job_event!(error, "order.unknown", order, { order_row = row.0, order_id = order_id.0, },
+                "order row {row} of {} was settled as not ordered, and the cloud now lists order {order_id} for it: \
+                 row {} may be a second payment; compare both in the console", order.instance, order.row);
+        }
+        Ok(())
     }
 
     fn question<'a>(&self, order: &'a OpenOrder) -> verdict::Question<'a> {
@@ -249,6 +279,16 @@ fn effect_seen(goal: Goal, known: &Known) -> EffectSeen {
         Goal::Size { dimension, .. } => facts.spec.map(|spec| EffectSeen::Size(dimension.of(spec))),
     };
     effect.unwrap_or(EffectSeen::Absent)
+}
+
+/// By more than any calendar makes of the months that were ordered.
+fn moved_further(order: &OpenOrder, effect: &EffectSeen) -> bool {
+    let (Some(before), Some(months), EffectSeen::Expiry(after)) = (order.expiry_before, order.months, effect)
+    else {
+        return false;
+    };
+    let days = i64::from(months) * LONGEST_MONTH_DAYS + FURTHER_DAYS;
+    after.duration_since(before) > SignedDuration::from_hours(24 * days)
 }
 
 /// The latest operation, where it is a renewal: others say nothing about an order of ours.
@@ -361,6 +401,11 @@ fn log_verdict(order: &OpenOrder, verdict: &Verdict, next: AfterConfirmed) {
                 EffectSeen::Expiry(at) => Some(at.to_string()),
                 _ => None,
             };
+            if moved_further(order, effect) {
+                job_event!(warn, "order.confirmed", order, { order_row = row.0, order_id, expiry_before, expiry_after, },
+                    "{instance} was moved by more than the {} months of order row {row}: somebody else renewed it as well",
+                    order.months.unwrap_or_default());
+            }
             job_event!(info, "order.confirmed", order, { order_row = row.0, order_id, expiry_before, expiry_after, },
                 "the order for {instance} is confirmed: {}", finding(order, verdict));
             if next == AfterConfirmed::RunSucceeds {

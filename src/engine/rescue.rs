@@ -19,6 +19,8 @@ impl Engine {
     pub async fn begin_epoch(&self) -> Result<Rescued, StoreError> {
         let now = self.now();
         let rescued = self.store.begin_epoch(now, env!("CARGO_PKG_VERSION")).await?;
+        // Before any lane knows the new epoch and could claim one that was asked for in another life.
+        self.lapse_triggers(now).await?;
         self.epoch.store(rescued.epoch.0, Ordering::SeqCst);
         self.began_ms.store(now.as_millisecond(), Ordering::SeqCst);
         for row in &rescued.orders_unknown {

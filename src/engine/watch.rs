@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch as channel};
 
 use super::calls::{CallError, is_refused_key};
@@ -13,7 +13,8 @@ use super::events::order_event;
 use super::{Account, Engine, Part, Step, repeat};
 use crate::domain::order::OrderRow;
 use crate::domain::product::{AccountName, InstanceId, Product, Region};
-use crate::store::{Act, Cause, OrderRecord, PauseScope, Risk, RunRecord, StoreError};
+use crate::domain::run::{RunId, RunState};
+use crate::store::{Act, COPY, Cause, OrderRecord, PauseScope, Risk, RunRecord, StoreError};
 
 /// Each instance is looked at this often even when nothing is due.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_hours(20);
@@ -47,6 +48,7 @@ impl SecondWatch {
 
     pub async fn step(&mut self) -> Result<Step, StoreError> {
         let now = self.engine.now();
+        self.engine.lapse_triggers(now).await?;
         let names: Vec<AccountName> = self.engine.accounts.keys().cloned().collect();
         for name in self.engine.store.promote(&names, now).await? {
             if let Some(account) = self.engine.accounts.get(&name) {
@@ -77,8 +79,9 @@ impl SecondWatch {
     }
 
     async fn log_act(&self, act: &Act) -> Result<(), StoreError> {
-        let Act { person, event, subject, note, .. } = act;
+        let Act { person, event, subject, said, note, .. } = act;
         let note = note.as_deref().unwrap_or("no note");
+        let said = said.as_deref().unwrap_or_default();
         match event.as_str() {
             "account.paused" => {
                 tracing::warn!(event = "account.paused", person, "{person} paused {subject}: {note}");
@@ -86,10 +89,30 @@ impl SecondWatch {
             "account.resumed" => {
                 tracing::info!(event = "account.resumed", person, "{person} resumed {subject}");
             }
+            "schedule.fired" => {
+                tracing::info!(
+                    event = "schedule.fired",
+                    policy = subject,
+                    person,
+                    origin = "trigger",
+                    "{person} fired policy {subject} by hand, {said}: {note}"
+                );
+            }
+            "run.retry" => {
+                let run: Option<i64> = subject.parse().ok();
+                tracing::info!(
+                    event = "run.retry",
+                    run,
+                    person,
+                    "{person} retries failed run {subject}, {said}: {note}"
+                );
+            }
             _ => {
                 let row = subject.parse().map(OrderRow).unwrap_or(OrderRow(0));
                 if let Some(order) = self.engine.store.order(row).await? {
-                    log_resolved(&order, person, note);
+                    let run = self.engine.store.run(RunId(order.run_id)).await?;
+                    let has_succeeded = run.is_some_and(|run| run.state == RunState::Succeeded.as_str());
+                    log_resolved(&order, has_succeeded, person, said, note);
                 }
             }
         }
@@ -97,11 +120,11 @@ impl SecondWatch {
     }
 }
 
-fn log_resolved(order: &OrderRecord, person: &str, note: &str) {
+fn log_resolved(order: &OrderRecord, has_succeeded: bool, person: &str, said: &str, note: &str) {
     let OrderRecord { id, instance, .. } = order;
     order_event!(info, "order.resolved", order, { person, },
-        "{person} resolved order row {id} of {instance}: {note}");
-    if order.state == "confirmed" {
+        "{person} resolved order row {id} of {instance} as {said}: {note}");
+    if has_succeeded {
         order_event!(info, "run.succeeded", order, { person, },
             "the run for {instance} succeeded, on {person}'s word");
     }
@@ -135,6 +158,12 @@ impl Part for MinuteWatch {
 }
 
 impl Engine {
+    /// Ends triggers that nobody took in time.
+    pub(super) async fn lapse_triggers(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.store.lapse_triggers(now).await?.iter().for_each(log_cancelled);
+        Ok(())
+    }
+
     pub async fn each_minute(&self) -> Result<Step, StoreError> {
         let now = self.now();
         for run in self.store.cancel_unwanted(now, now - CANCEL_AFTER).await? {
@@ -178,7 +207,8 @@ impl Engine {
 }
 
 fn log_cancelled(run: &RunRecord) {
-    let RunRecord { id, policy, policy_revision, account, product, region, instance, .. } = run;
+    let RunRecord { id, policy, policy_revision, account, product, region, instance, reason, .. } = run;
+    let reason = reason.as_deref().unwrap_or("its policy no longer wants it");
     tracing::info!(
         event = "run.cancelled",
         policy,
@@ -188,7 +218,7 @@ fn log_cancelled(run: &RunRecord) {
         region,
         instance,
         run = id,
-        "the run for {instance} is cancelled: policy {policy} no longer wants it"
+        "the run for {instance} under policy {policy} is cancelled: {reason}"
     );
 }
 
@@ -222,6 +252,9 @@ fn cause_words(risk: &Risk) -> (String, String) {
             let todo = match (kind.as_str(), name) {
                 ("balance", _) => "top the account up, orders go on by themselves".to_owned(),
                 ("credential", _) => "correct the account's key, orders go on by themselves".to_owned(),
+                (COPY, _) => {
+                    "make sure that no other renewd runs on the original, then `renewd resume`".to_owned()
+                }
                 (_, Some(name)) => format!("`renewd resume --{scope} {name}` allows orders again"),
                 (_, None) => "`renewd resume` allows orders again".to_owned(),
             };

@@ -11,7 +11,9 @@ struct Case {
     terms: Terms,
     known: Known,
     next_firing: Option<Timestamp>,
+    firing_after_next: Option<Timestamp>,
     foreign_order_at: Option<Timestamp>,
+    again: bool,
     price: Price,
     skew: SignedDuration,
 }
@@ -53,7 +55,9 @@ fn case(expires_in_days: i64) -> Case {
         },
         due_at: now() - SignedDuration::from_secs(90),
         next_firing: Some(now() + days(1)),
+        firing_after_next: None,
         foreign_order_at: None,
+        again: false,
         price: Price::NotNeeded,
         skew: SignedDuration::ZERO,
     }
@@ -86,8 +90,11 @@ impl Case {
             known: &self.known,
             now: now(),
             due_at: self.due_at,
+            look_after: self.due_at,
             next_firing: self.next_firing,
+            firing_after_next: self.firing_after_next,
             foreign_order_at: self.foreign_order_at,
+            again: self.again,
             price: self.price.clone(),
             skew: self.skew,
             settle: SignedDuration::from_hours(6),
@@ -132,7 +139,7 @@ fn an_old_look_decides_nothing_not_even_that_it_is_not_due() {
 }
 
 #[test]
-fn a_look_made_before_the_firing_does_not_end_it() {
+fn a_look_made_before_the_run_was_claimed_decides_nothing() {
     let mut case = case(40).observed(SignedDuration::from_secs(3));
     case.due_at = now() - SignedDuration::from_secs(2);
     assert_eq!(case.decide(), Decision::Observe);
@@ -232,6 +239,55 @@ fn every_fire_orders_far_from_its_expiry_but_not_right_after_another_revision() 
     assert!(is_skip(&every.decide()));
     every.foreign_order_at = Some(now() - days(15));
     assert_eq!(every.decide(), Decision::Order);
+}
+
+fn triggered() -> Case {
+    let mut every = case(300);
+    every.terms.action = Action::Renew(Renew { months: 1, when: RenewWhen::EveryFire });
+    every.due_at = now();
+    every
+}
+
+#[test]
+fn a_trigger_just_before_a_firing_is_measured_by_the_whole_interval_of_the_schedule() {
+    let mut every = triggered();
+    every.next_firing = Some(now() + SignedDuration::from_secs(60));
+    every.firing_after_next = Some(now() + days(30));
+    every.foreign_order_at = Some(now() - days(14));
+    assert!(is_skip(&every.decide()));
+    every.foreign_order_at = Some(now() - days(15));
+    assert_eq!(every.decide(), Decision::Order);
+}
+
+#[test]
+fn an_order_made_after_the_firing_stands_for_it_however_long_ago() {
+    let mut every = triggered();
+    every.due_at = now() - SignedDuration::from_hours(20);
+    every.next_firing = Some(now() + SignedDuration::from_hours(1));
+    every.firing_after_next = Some(now() + SignedDuration::from_hours(2));
+    every.foreign_order_at = Some(every.due_at + SignedDuration::from_secs(1));
+    assert!(is_skip(&every.decide()));
+}
+
+#[test]
+fn a_schedule_without_an_interval_lets_nothing_follow_an_order() {
+    let mut every = triggered();
+    every.next_firing = None;
+    every.foreign_order_at = Some(now() - days(400));
+    assert!(is_skip(&every.decide()));
+}
+
+#[test]
+fn again_overrides_the_last_order_and_nothing_else() {
+    let mut every = triggered();
+    every.foreign_order_at = Some(now());
+    every.again = true;
+    assert_eq!(every.decide(), Decision::Order);
+    every.due_at = now() - SignedDuration::from_hours(25);
+    assert!(is_skip(&every.decide()), "its firing is too old");
+    let mut far = case(40);
+    far.again = true;
+    assert!(is_skip(&far.decide()), "not due");
 }
 
 #[test]

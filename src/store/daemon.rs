@@ -119,6 +119,7 @@ async fn pull_back_times(conn: &mut SqliteConnection, now_ms: i64) -> sqlx::Resu
         "UPDATE instances SET risk_logged_at_ms = NULL WHERE risk_logged_at_ms > ?1",
         "UPDATE policies SET active_since_ms = ?1 WHERE active_since_ms > ?1",
         "UPDATE orders SET next_look_at_ms = ?1 WHERE state IN ('placed', 'unknown') AND next_look_at_ms > ?1",
+        "UPDATE runs SET lapses_at_ms = ?1 WHERE lapses_at_ms > ?1 + 600000",
         // No delay is longer than a day.
         "UPDATE runs SET next_attempt_at_ms = ?1 WHERE state = 'waiting' AND next_attempt_at_ms > ?1 + 86400000",
         "UPDATE pauses SET until_ms = ?1 WHERE kind <> 'person' AND lifted_at_ms IS NULL AND until_ms > ?1 + 86400000",

@@ -5,6 +5,8 @@
 //!
 //! Invariant: no transaction is open while a cloud is called; none is ever handed out of this room.
 
+mod backup;
+mod cancelled;
 mod daemon;
 mod firings;
 mod money;
@@ -23,6 +25,7 @@ use jiff::Timestamp;
 use sqlx::SqlitePool;
 use thiserror::Error;
 
+pub use backup::{BackupError, COPY};
 pub use daemon::{Rescued, SetInForce};
 pub use firings::{DueSchedule, Fired, Firing, FiringRow};
 pub use money::{
@@ -30,7 +33,10 @@ pub use money::{
 };
 pub use observations::{Sighting, Unseen};
 pub use open::{DaemonLock, OpenError};
-pub use people::{Act, Pause, PauseScope, ResolveRefused};
+pub use people::{
+    Act, Pause, PauseScope, ResolveRefused, RetryRefused, TRIGGER_LAPSES_AFTER, Trigger, TriggerRefused,
+    Triggered, Word,
+};
 pub use policies::{Applied, ChangeKind, PolicyChange, PolicyEntry};
 pub use reads::{Filter, InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
 pub use risk::{Cause, Risk};

@@ -23,6 +23,7 @@ use crate::domain::run::{Epoch, Hold, RunId};
 use attempts::RecordAttempts;
 use intent::IntentRow;
 use moves::MoveRow;
+pub(super) use moves::reopen_cycles;
 pub use open_orders::OpenOrder;
 use repeat::RepeatRow;
 
@@ -62,7 +63,7 @@ pub const ORDERS_PER_DAY_LEAST: u32 = 10;
 pub enum Withheld {
     /// The claim is of an older epoch, or a person or rescue moved the run.
     Stale,
-    /// The policy was edited or the instance observed anew since the guard looked.
+    /// The policy was edited, or the instance observed anew or ordered by somebody else, since the guard looked.
     Superseded,
     /// A pause of ours has run out, and another order is its test.
     TestUnderWay,

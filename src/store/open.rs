@@ -185,7 +185,7 @@ impl super::writer::Change for DataVersion {
     }
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .foreign_keys(true)
@@ -222,9 +222,9 @@ fn check_writable(path: &Path) -> Result<(), OpenError> {
     OpenOptions::new().append(true).open(path).map(drop).map_err(|error| refused(error.to_string()))
 }
 
-struct Schema {
-    found: i64,
-    known: i64,
+pub(super) struct Schema {
+    pub(super) found: i64,
+    pub(super) known: i64,
 }
 
 impl Schema {
@@ -234,7 +234,7 @@ impl Schema {
     }
 }
 
-async fn schema_of(path: &Path) -> Result<Schema, OpenError> {
+pub(super) async fn schema_of(path: &Path) -> Result<Schema, OpenError> {
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     let failed = |error| unusable(path, error);
     // With no WAL there is nothing to share, and SQLite would make one (and its index) only to read.

@@ -1,7 +1,8 @@
-//! What people do through commands (pause, resume, resolve), and the pauses the daemon sets itself.
+//! What people do through commands (pause, resume, trigger, retry, resolve), and the pauses the daemon sets itself.
 //!
 //! A command writes directly; what it wrote is in force when it returns, because every intent's INSERT asks.
 
+mod by_hand;
 mod resolve;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use super::writer::Change;
 use super::{Store, StoreError, at, at_opt, json, ms};
 use crate::domain::order::{OrderId, OrderRow};
 use crate::domain::product::{AccountName, PolicyName};
+pub use by_hand::{RetryRefused, TRIGGER_LAPSES_AFTER, Trigger, TriggerRefused, Triggered};
 use resolve::{Resolve, Verdict};
 
 /// How far a pause reaches.
@@ -50,6 +52,14 @@ impl std::fmt::Display for PauseScope {
     }
 }
 
+/// Who says so, when, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    pub person: String,
+    pub note: Option<String>,
+    pub at: Timestamp,
+}
+
 /// A pause in force.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Pause {
@@ -69,6 +79,8 @@ pub struct Act {
     pub person: String,
     pub event: String,
     pub subject: String,
+    /// What came of it, in words.
+    pub said: Option<String>,
     pub note: Option<String>,
 }
 
@@ -97,27 +109,16 @@ impl Store {
         &self,
         scope: &PauseScope,
         until: Option<Timestamp>,
-        note: Option<&str>,
-        person: &str,
-        now: Timestamp,
+        word: &Word,
     ) -> Result<(), StoreError> {
-        self.writer
-            .submit(SetPause {
-                scope: scope.clone(),
-                until_ms: until.map(ms),
-                note: note.map(str::to_owned),
-                person: person.to_owned(),
-                now_ms: ms(now),
-            })
-            .await
+        let change = SetPause { scope: scope.clone(), until_ms: until.map(ms), word: word.clone() };
+        self.writer.submit(change).await
     }
 
     /// Lifts people's pauses of exactly this scope (`All`: every one, the daemon's own included) and wakes
     /// what they held. Answers how many.
-    pub async fn resume(&self, scope: &PauseScope, person: &str, now: Timestamp) -> Result<u64, StoreError> {
-        self.writer
-            .submit(LiftPauses { scope: scope.clone(), person: person.to_owned(), now_ms: ms(now) })
-            .await
+    pub async fn resume(&self, scope: &PauseScope, word: &Word) -> Result<u64, StoreError> {
+        self.writer.submit(LiftPauses { scope: scope.clone(), word: word.clone() }).await
     }
 
     /// Holds an account's orders until a test at `until`; repeated, it moves the test.
@@ -177,12 +178,9 @@ impl Store {
         &self,
         row: OrderRow,
         order_id: Option<OrderId>,
-        person: &str,
-        now: Timestamp,
+        word: &Word,
     ) -> Result<(), ResolveRefused> {
-        let change =
-            Resolve { row, verdict: Verdict::Paid(order_id), person: person.to_owned(), now_ms: ms(now) };
-        self.writer.submit(change).await?
+        self.writer.submit(Resolve { row, verdict: Verdict::Paid(order_id), word: word.clone() }).await?
     }
 
     /// A person says that the order was not paid; its run goes back to the queue. Refused when the expiry has
@@ -191,12 +189,9 @@ impl Store {
         &self,
         row: OrderRow,
         force: bool,
-        person: &str,
-        now: Timestamp,
+        word: &Word,
     ) -> Result<(), ResolveRefused> {
-        let change =
-            Resolve { row, verdict: Verdict::NotPaid { force }, person: person.to_owned(), now_ms: ms(now) };
-        self.writer.submit(change).await?
+        self.writer.submit(Resolve { row, verdict: Verdict::NotPaid { force }, word: word.clone() }).await?
     }
 
     /// Takes the acts that no daemon has logged yet and marks them logged.
@@ -208,9 +203,7 @@ impl Store {
 struct SetPause {
     scope: PauseScope,
     until_ms: Option<i64>,
-    note: Option<String>,
-    person: String,
-    now_ms: i64,
+    word: Word,
 }
 
 impl Change for SetPause {
@@ -225,21 +218,13 @@ impl Change for SetPause {
             )
             .bind(scope)
             .bind(name)
-            .bind(row.now_ms)
+            .bind(ms(row.word.at))
             .bind(row.until_ms)
-            .bind(&row.note)
-            .bind(&row.person)
+            .bind(&row.word.note)
+            .bind(&row.word.person)
             .execute(&mut *conn)
             .await?;
-            write_act(
-                "account.paused",
-                &row.scope.to_string(),
-                row.note.as_deref(),
-                &row.person,
-                row.now_ms,
-                conn,
-            )
-            .await?;
+            write_act("account.paused", &row.scope.to_string(), None, &row.word, conn).await?;
         }
         Ok(vec![(); rows.len()])
     }
@@ -247,8 +232,7 @@ impl Change for SetPause {
 
 struct LiftPauses {
     scope: PauseScope,
-    person: String,
-    now_ms: i64,
+    word: Word,
 }
 
 impl Change for LiftPauses {
@@ -263,17 +247,16 @@ impl Change for LiftPauses {
                  WHERE lifted_at_ms IS NULL AND (kind <> 'person' OR until_ms IS NULL OR until_ms > ?1)
                    AND (?3 = 'all' OR (scope = ?3 AND name IS ?4))",
             )
-            .bind(row.now_ms)
-            .bind(&row.person)
+            .bind(ms(row.word.at))
+            .bind(&row.word.person)
             .bind(scope)
             .bind(name)
             .execute(&mut *conn)
             .await?
             .rows_affected();
-            wake_paused(row.now_ms, conn).await?;
+            wake_paused(ms(row.word.at), conn).await?;
             if lifted > 0 {
-                write_act("account.resumed", &row.scope.to_string(), None, &row.person, row.now_ms, conn)
-                    .await?;
+                write_act("account.resumed", &row.scope.to_string(), None, &row.word, conn).await?;
             }
             replies.push(lifted);
         }
@@ -292,19 +275,21 @@ async fn wake_paused(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<(
 async fn write_act(
     event: &str,
     subject: &str,
-    note: Option<&str>,
-    person: &str,
-    now_ms: i64,
+    said: Option<&str>,
+    word: &Word,
     conn: &mut SqliteConnection,
 ) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO acts (at_ms, person, event, subject, note) VALUES (?1, ?2, ?3, ?4, ?5)")
-        .bind(now_ms)
-        .bind(person)
-        .bind(event)
-        .bind(subject)
-        .bind(note)
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "INSERT INTO acts (at_ms, person, event, subject, said, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )
+    .bind(ms(word.at))
+    .bind(&word.person)
+    .bind(event)
+    .bind(subject)
+    .bind(said)
+    .bind(&word.note)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -387,7 +372,7 @@ impl Change for TakeActs {
         for row in rows {
             let acts = sqlx::query(
                 "UPDATE acts SET logged_at_ms = ?1 WHERE logged_at_ms IS NULL
-                 RETURNING id, person, event, subject, note",
+                 RETURNING id, person, event, subject, said, note",
             )
             .bind(row.now_ms)
             .fetch_all(&mut *conn)
@@ -397,7 +382,8 @@ impl Change for TakeActs {
                 person: act.get(1),
                 event: act.get(2),
                 subject: act.get(3),
-                note: act.get(4),
+                said: act.get(4),
+                note: act.get(5),
             });
             replies.push(acts.collect());
         }

@@ -218,6 +218,11 @@ impl Store {
         rows.iter().map(run_record).collect()
     }
 
+    /// One run; None if there is none of that number.
+    pub async fn run(&self, run: RunId) -> Result<Option<RunRecord>, StoreError> {
+        Ok(self.runs_by_id(&[run]).await?.pop())
+    }
+
     pub(super) async fn runs_by_id(&self, ids: &[RunId]) -> Result<Vec<RunRecord>, StoreError> {
         if ids.is_empty() {
             return Ok(Vec::new());

@@ -10,8 +10,8 @@ use crate::domain::order::OrderRow;
 const LAST_DAY_MS: i64 = 24 * 3_600_000;
 const HOUR_MS: i64 = 3_600_000;
 const NEAR_MS: i64 = 3 * 24 * 3_600_000;
-/// A newcomer is observed within its first minutes; only then is never having been observed a finding.
-const NEWCOMER_MS: i64 = 10 * 60_000;
+/// A newcomer is observed within its first minute; only then is never having been observed a finding.
+const NEWCOMER_MS: i64 = 60_000;
 
 /// An instance near its expiry with no order on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]

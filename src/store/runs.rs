@@ -6,11 +6,11 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::observations::{known, known_columns, name, product};
-use super::reads::RunRecord;
 use super::writer::Change;
 use super::{Store, StoreError, at, at_opt, json, ms};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::observation::Known;
+use crate::domain::order::OrderRow;
 use crate::domain::policy::{ScheduleText, Terms};
 use crate::domain::product::{AccountName, Identity, InstanceId, PolicyName, Product, Provider, Region};
 use crate::domain::run::{Epoch, Origin, Outcome, RunId};
@@ -20,6 +20,8 @@ use crate::domain::run::{Epoch, Origin, Outcome, RunId};
 pub struct Claim {
     epoch: Epoch,
     pub job: Job,
+    /// What was seen before it does not count: the run may have waited, and somebody renewed by hand meanwhile.
+    pub claimed_at: Timestamp,
     /// The latest of the instance; the lane renews it after each look.
     pub known: Known,
 }
@@ -44,16 +46,23 @@ pub struct Job {
     pub refusals: i64,
     /// The code of the failure it waited for.
     pub last_code: Option<String>,
+    /// The latest order of this run that was refused: its row, its months, and the expiry it was to move.
+    pub refused: Option<(OrderRow, u32, Timestamp)>,
     /// An earlier run of the same policy and instance that has not ended.
     pub elder: Option<Elder>,
-    /// The latest order on the instance that was not refused, when this very revision did not make it.
+    /// The latest order on the instance that was not refused, when a firing of this very revision did not make
+    /// it; of a run by hand the latest whoever made it.
     pub foreign_order_at: Option<Timestamp>,
+    /// A person wants it although the instance was just ordered.
+    pub again: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elder {
     pub run: RunId,
     pub attempts: u32,
+    /// It has sent an order that is not settled.
+    pub has_ordered: bool,
 }
 
 impl Job {
@@ -78,15 +87,18 @@ pub struct Finish {
 }
 
 impl Store {
-    /// Claims up to `limit` queued runs of an account, soonest expiry first. Of an older epoch: none.
+    /// Claims up to `limit` queued runs of an account, soonest expiry first. Of an older epoch: none; of triggers
+    /// only those that have not lapsed.
     pub async fn claim(
         &self,
         account: &AccountName,
         provider: Provider,
         epoch: Epoch,
         limit: u32,
+        now: Timestamp,
     ) -> Result<Vec<Claim>, StoreError> {
-        self.writer.submit(ClaimRuns { account: account.clone(), provider, epoch, limit }).await
+        let claim = ClaimRuns { account: account.clone(), provider, epoch, limit, now };
+        self.writer.submit(claim).await
     }
 
     /// Records what became of claimed runs. A claim of an older epoch is dropped silently: rescue has it.
@@ -118,9 +130,16 @@ impl Store {
         self.writer.submit(RequeueLost { account: account.clone(), epoch, in_hand }).await
     }
 
-    /// Ends an earlier run whose attempts are used up, in favour of a later firing's.
-    pub async fn take_over(&self, elder: RunId, by: RunId, now: Timestamp) -> Result<(), StoreError> {
-        self.writer.submit(TakeOver { elder, by, now_ms: ms(now) }).await
+    /// Ends an earlier run that has nothing under way, in favour of a later firing's.
+    pub async fn take_over(
+        &self,
+        elder: RunId,
+        by: RunId,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let reason = format!("{why}; run {by} of a later firing took over");
+        self.writer.submit(TakeOver { elder, reason, now_ms: ms(now) }).await
     }
 
     /// Queues what has waited long enough; answers which of the accounts have queued runs.
@@ -131,17 +150,6 @@ impl Store {
     ) -> Result<Vec<AccountName>, StoreError> {
         self.writer.submit(Promote { accounts: accounts.to_vec(), now_ms: ms(now) }).await
     }
-
-    /// Cancels unsent runs whose policy stopped wanting them before `stopped_before`.
-    pub async fn cancel_unwanted(
-        &self,
-        now: Timestamp,
-        stopped_before: Timestamp,
-    ) -> Result<Vec<RunRecord>, StoreError> {
-        let change = CancelUnwanted { now_ms: ms(now), stopped_before_ms: ms(stopped_before) };
-        let cancelled = self.writer.submit(change).await?;
-        self.runs_by_id(&cancelled).await
-    }
 }
 
 struct ClaimRuns {
@@ -149,7 +157,19 @@ struct ClaimRuns {
     provider: Provider,
     epoch: Epoch,
     limit: u32,
+    now: Timestamp,
 }
+
+/// The latest order that makes one of run `r` under policy `p` unwanted if it is too near: by another policy or
+/// revision, or by hand; of a run by hand any.
+macro_rules! foreign_order {
+    () => {
+        "(SELECT max(f.intended_at_ms) FROM orders f JOIN runs t ON t.id = f.run_id
+           WHERE f.instance_id = r.instance_id AND f.action = r.action AND f.state <> 'refused'
+             AND (f.policy_id <> r.policy_id OR f.policy_revision <> p.revision OR r.by_hand OR t.by_hand))"
+    };
+}
+pub(super) use foreign_order;
 
 impl Change for ClaimRuns {
     type Reply = Vec<Claim>;
@@ -165,19 +185,21 @@ impl Change for ClaimRuns {
 
 async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result<Vec<Claim>> {
     let ids: Vec<i64> = sqlx::query_scalar(
-        "UPDATE runs SET state = 'running', epoch = ?2, hold = NULL, next_attempt_at_ms = NULL,
+        "UPDATE runs SET state = 'running', epoch = ?2, hold = NULL, next_attempt_at_ms = NULL, lapses_at_ms = NULL,
                 policy_revision = (SELECT revision FROM policies p WHERE p.id = policy_id)
          WHERE ?2 = (SELECT epoch FROM daemon) AND id IN (
              SELECT r.id FROM runs r
              JOIN policies p ON p.id = r.policy_id
              JOIN policy_instances pi ON pi.policy_id = r.policy_id AND pi.instance_id = r.instance_id
              WHERE r.account = ?1 AND r.state = 'queued' AND p.stopped_at_ms IS NULL AND pi.removed_at_ms IS NULL
+               AND coalesce(r.lapses_at_ms > ?4, 1)
              ORDER BY r.priority_ms, r.id LIMIT ?3)
          RETURNING id",
     )
     .bind(row.account.as_str())
     .bind(row.epoch.0)
     .bind(row.limit)
+    .bind(ms(row.now))
     .fetch_all(&mut *conn)
     .await?;
     if ids.is_empty() {
@@ -185,20 +207,22 @@ async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result
     }
     let found = sqlx::query(concat!(
         "SELECT r.id, p.name, p.revision, p.product, p.region, i.instance, p.terms, s.expression, s.zone, r.origin,
-                r.due_at_ms, r.missed_count, r.attempts,
-                (SELECT max(o.intended_at_ms) FROM orders o
-                  WHERE o.instance_id = r.instance_id AND o.action = r.action AND o.state <> 'refused'
-                    AND (o.policy_id <> r.policy_id OR o.policy_revision <> p.revision OR r.origin = 'trigger')),
+                r.due_at_ms, r.missed_count, r.attempts, ",
+        foreign_order!(),
+        ",
                 r.error ->> 'code', l.id, l.attempts,
+                EXISTS (SELECT 1 FROM orders o WHERE o.run_id = l.id AND o.state IN ('intended', 'placed', 'unknown')),
                 (SELECT count(*) FROM orders o WHERE o.instance_id = r.instance_id AND o.action = r.action
                     AND o.cycle IN ('cycle:' || i.cycle, 'due:' || r.due_at_ms) AND o.state = 'refused'
                     AND o.error ->> 'code' NOT IN ('NotOrdered', 'Unsent')),
-                ",
+                f.id, f.months, f.expiry_before_ms, r.again, ",
         known_columns!(),
         " FROM json_each(?1) e JOIN runs r ON r.id = e.value JOIN policies p ON p.id = r.policy_id
          JOIN schedules s ON s.id = p.schedule_id JOIN instances i ON i.id = r.instance_id
          LEFT JOIN runs l ON l.id = (SELECT min(x.id) FROM runs x WHERE x.instance_id = r.instance_id
              AND x.policy_id = r.policy_id AND x.finished_at_ms IS NULL AND x.id < r.id)
+         LEFT JOIN orders f ON f.id = (SELECT max(y.id) FROM orders y WHERE y.run_id = r.id AND y.state = 'refused'
+             AND y.action = 'renew')
          ORDER BY r.priority_ms, r.id"
     ))
     .bind(json(&ids)?)
@@ -254,11 +278,25 @@ fn claim(query: &ClaimRuns, row: &SqliteRow) -> Result<Claim, StoreError> {
         missed_count: row.get(11),
         attempts: row.get(12),
         foreign_order_at: at_opt(row.get(13))?,
-        refusals: row.get(17),
+        refusals: row.get(18),
+        again: row.get(22),
         last_code: row.get(14),
-        elder: row.get::<Option<i64>, _>(15).map(|run| Elder { run: RunId(run), attempts: row.get(16) }),
+        refused: refused(row, 19)?,
+        elder: row.get::<Option<i64>, _>(15).map(|run| Elder {
+            run: RunId(run),
+            attempts: row.get(16),
+            has_ordered: row.get(17),
+        }),
     };
-    Ok(Claim { epoch: query.epoch, job, known: known(row, 18)? })
+    Ok(Claim { epoch: query.epoch, job, claimed_at: query.now, known: known(row, 23)? })
+}
+
+fn refused(row: &SqliteRow, first: usize) -> Result<Option<(OrderRow, u32, Timestamp)>, StoreError> {
+    let (id, months, before) = (row.get(first), row.get(first + 1), at_opt(row.get(first + 2))?);
+    Ok(match (id, months, before) {
+        (Some(id), Some(months), Some(before)) => Some((OrderRow(id), months, before)),
+        _ => None,
+    })
 }
 
 pub(super) fn terms(text: &str) -> Result<Terms, StoreError> {
@@ -391,7 +429,7 @@ impl Change for RequeueLost {
 
 struct TakeOver {
     elder: RunId,
-    by: RunId,
+    reason: String,
     now_ms: i64,
 }
 
@@ -401,12 +439,11 @@ impl Change for TakeOver {
     async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
         for row in rows {
             sqlx::query(
-                "UPDATE runs SET state = 'skipped', hold = NULL, next_attempt_at_ms = NULL, finished_at_ms = ?3,
-                        reason = 'its attempts were used up; run ' || ?2 || ' of a later firing took over'
-                 WHERE id = ?1 AND state = 'waiting' AND hold <> 'confirmation'",
+                "UPDATE runs SET state = 'skipped', hold = NULL, next_attempt_at_ms = NULL, finished_at_ms = ?3, reason = ?2
+                 WHERE id = ?1 AND state IN ('waiting', 'queued') AND coalesce(hold, '') <> 'confirmation'",
             )
             .bind(row.elder.0)
-            .bind(row.by.0)
+            .bind(&row.reason)
             .bind(row.now_ms)
             .execute(&mut *conn)
             .await?;
@@ -442,37 +479,6 @@ impl Change for Promote {
             .await?;
             let is_ready = |name: &&AccountName| ready.iter().any(|text| text == name.as_str());
             replies.push(row.accounts.iter().filter(is_ready).cloned().collect());
-        }
-        Ok(replies)
-    }
-}
-
-struct CancelUnwanted {
-    now_ms: i64,
-    stopped_before_ms: i64,
-}
-
-impl Change for CancelUnwanted {
-    type Reply = Vec<RunId>;
-
-    /// Unsent runs only: what was sent is followed to its end whatever becomes of its policy.
-    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Vec<RunId>>> {
-        let mut replies = Vec::with_capacity(rows.len());
-        for row in rows {
-            let ids: Vec<i64> = sqlx::query_scalar(
-                "UPDATE runs SET state = 'cancelled', hold = NULL, next_attempt_at_ms = NULL, finished_at_ms = ?1,
-                        reason = 'its policy was disabled or retired, or no longer names the instance'
-                 WHERE (state = 'queued' OR (state = 'waiting' AND hold <> 'confirmation')) AND EXISTS (
-                     SELECT 1 FROM policies p JOIN policy_instances pi ON pi.policy_id = p.id
-                     WHERE p.id = runs.policy_id AND pi.instance_id = runs.instance_id
-                       AND min(coalesce(p.stopped_at_ms, ?1), coalesce(pi.removed_at_ms, ?1)) <= ?2)
-                 RETURNING id",
-            )
-            .bind(row.now_ms)
-            .bind(row.stopped_before_ms)
-            .fetch_all(&mut *conn)
-            .await?;
-            replies.push(ids.into_iter().map(RunId).collect());
         }
         Ok(replies)
     }

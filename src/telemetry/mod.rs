@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use thiserror::Error;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -28,13 +29,25 @@ impl Format {
     }
 }
 
-/// Sets up logging for the whole process.
+/// Lines that wait for a reader; later ones are lost until it reads again.
+const WAITING_LINES_MAX: usize = 10_000;
+
+/// Writes out what is still waiting when it is dropped, for a second at most.
+pub struct Logging {
+    _writes_the_rest: WorkerGuard,
+}
+
+/// Sets up logging for the whole process. A thread of its own writes the lines: renewals must not wait for a reader
+/// that has stopped reading, nor end with one that is gone or a disk that is full.
 ///
 /// # Errors
 /// The level is no filter, or logging is set up already.
-pub fn init(format: Format, level: &str) -> Result<(), LogError> {
+pub fn init(format: Format, level: &str) -> Result<Logging, LogError> {
     let filter = own_filter(level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES_MAX);
+    let (writer, guard) = lines.finish(io::stderr());
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(writer);
     match format {
         Format::Json => builder
             .json()
@@ -48,7 +61,7 @@ pub fn init(format: Format, level: &str) -> Result<(), LogError> {
             builder.with_ansi(colour).with_target(false).finish().try_init()?;
         }
     }
-    Ok(())
+    Ok(Logging { _writes_the_rest: guard })
 }
 
 /// A defect shows as one event like all others, not as raw lines among them.

@@ -3,6 +3,10 @@
 //! (`cfg(test)` is always true here; it tells clippy that helpers may unwrap as tests do.)
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
+mod by_hand;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod faults;

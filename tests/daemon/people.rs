@@ -232,3 +232,57 @@ fn not_paid_is_refused_while_the_expiry_says_otherwise_and_can_be_forced() {
     assert_eq!(stage.orders().len(), 1);
     assert!(stage.cloud.ledger().is_empty());
 }
+
+#[test]
+fn what_a_person_renews_behind_a_pause_is_not_ordered_when_the_pause_ends_however_soon() {
+    let stage = Stage::new();
+    stage.expires_in_days("crs-sandbox-9", 200);
+    let idle = policy("idle", &["crs-sandbox-9"], "");
+    stage.write_policies(&idle);
+    let daemon = stage.start();
+    stage.ok(&["pause"]);
+    stage.write_policies(&[idle, policy("month", &["crs-sandbox-1"], "")].concat());
+    daemon.reload("config.reloaded");
+    stage.until_run("crs-sandbox-1", "waiting");
+
+    stage.expires_in_days("crs-sandbox-1", 35);
+    stage.ok(&["resume"]);
+
+    stage.until_run("crs-sandbox-1", "skipped");
+    until("later firings are not due either", || {
+        let runs = stage.runs_of("crs-sandbox-1");
+        let is_not_due =
+            |run: &&Value| run["reason"].as_str().is_some_and(|reason| reason.contains("not due"));
+        (runs.iter().filter(is_not_due).count() > 1).then_some(())
+    });
+    daemon.stop();
+    assert!(stage.cloud.ledger().is_empty());
+}
+
+#[test]
+fn firings_of_every_fire_that_a_pause_held_up_are_made_up_for_once() {
+    let stage = Stage::new();
+    let every =
+        |id: &str| policy("every", &[id], "").replace("{ months = 1 }", "{ months = 1, every_fire = true }");
+    stage.expires_in_days("crs-sandbox-9", 200);
+    stage.write_policies(&policy("idle", &["crs-sandbox-9"], ""));
+    let daemon = stage.start();
+    stage.ok(&["pause"]);
+    stage.write_policies(&every("crs-sandbox-1").replace("* * * * * *", "*/2 * * * * *"));
+    daemon.reload("config.reloaded");
+    until("firings were held up", || (stage.runs_of("crs-sandbox-1").len() > 3).then_some(()));
+    // No firing comes after the pause has ended.
+    stage.write_policies(&every("crs-sandbox-1").replace("* * * * * *", "0 0 1 1 *"));
+    daemon.reload("config.reloaded");
+
+    stage.ok(&["resume"]);
+
+    stage.until_order("crs-sandbox-1", "confirmed");
+    until("nothing is under way", || {
+        let runs = stage.runs_of("crs-sandbox-1");
+        runs.iter().all(|run| run["finished_at"].is_string()).then_some(())
+    });
+    daemon.stop();
+    assert_eq!(stage.charges_of("crs-sandbox-1"), 1);
+    stage.assert_agreement();
+}

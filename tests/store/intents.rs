@@ -11,7 +11,7 @@ use renewd::store::{
     AfterConfirmed, Budget, Claim, Intent, NextForRun, OrderMove, OrderStep, PauseScope, Withheld,
 };
 
-use crate::stage::{CVM, CVM_V2, Stage, budget, days, every_fire, intent, policy, start};
+use crate::stage::{CVM, CVM_V2, Stage, budget, days, every_fire, intent, policy, start, word};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -87,16 +87,16 @@ async fn a_pause_that_another_process_has_written_is_in_force_at_once() {
         PauseScope::Policy(PolicyName::parse("cache").unwrap()),
     ];
     for scope in scopes {
-        command.pause(&scope, None, None, "operator", now).await.unwrap();
+        command.pause(&scope, None, &word(now)).await.unwrap();
         assert!(paused(stage.intend(&claim, now).await), "{scope}");
-        assert_eq!(command.resume(&scope, "operator", now).await.unwrap(), 1, "{scope}");
+        assert_eq!(command.resume(&scope, &word(now)).await.unwrap(), 1, "{scope}");
     }
     let others = [
         PauseScope::Account(AccountName::parse("other").unwrap()),
         PauseScope::Policy(PolicyName::parse("other").unwrap()),
     ];
     for scope in others {
-        command.pause(&scope, None, None, "operator", now).await.unwrap();
+        command.pause(&scope, None, &word(now)).await.unwrap();
     }
     assert!(stage.intend(&claim, now).await.is_ok());
 }
@@ -106,7 +106,7 @@ async fn a_pause_with_an_end_holds_until_then_and_not_a_moment_longer() {
     let stage = Stage::open().await;
     let (_, claim, now) = one_claim(&stage).await;
     let until = now + HOUR;
-    stage.store.pause(&PauseScope::All, Some(until), None, "operator", now).await.unwrap();
+    stage.store.pause(&PauseScope::All, Some(until), &word(now)).await.unwrap();
     assert!(paused(stage.intend(&claim, until - SignedDuration::from_millis(1)).await));
     assert!(stage.intend(&claim, until).await.is_ok());
 }

@@ -2,6 +2,10 @@
 //! (`cfg(test)` is always true here; it tells clippy that helpers may unwrap as tests do.)
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
+mod by_hand;
+#[cfg(test)]
 mod epochs;
 #[cfg(test)]
 mod firings;
@@ -13,6 +17,8 @@ mod observations;
 mod orders;
 #[cfg(test)]
 mod policies;
+#[cfg(test)]
+mod resolve;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]

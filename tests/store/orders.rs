@@ -5,7 +5,7 @@ use renewd::domain::failure::{Class, Failure};
 use renewd::domain::order::{OrderId, OrderRow};
 use renewd::store::{AfterConfirmed, Claim, Look, NextForRun, OrderMove, OrderStep};
 
-use crate::stage::{Stage, at, days, policy, start};
+use crate::stage::{Stage, at, days, policy, start, word};
 
 /// One claimed run of `crs-1`, due in three days, with its intent committed.
 async fn intended() -> (Stage, Claim, OrderRow, Timestamp) {
@@ -104,6 +104,20 @@ async fn a_renewal_confirmed_below_an_expiry_seen_before_opens_the_next_cycle() 
     assert!(move_to(&stage, &claim, row, now, step).await);
     let known = stage.see("crs-1", now + days(1), after).await;
     assert_eq!((known.cycle, known.expiry_high, known.lower), (2, Some(after), None));
+}
+
+#[tokio::test]
+async fn a_persons_word_below_an_expiry_seen_before_opens_the_next_cycle_only_with_the_term_in_sight() {
+    for (moved_days, cycle) in [(1, 1), (31, 2)] {
+        let (stage, claim, row, now) = intended().await;
+        move_to(&stage, &claim, row, now, placed("1", now)).await;
+        let high = "UPDATE instances SET expiry_high_ms = 4000000000000, cycle_expiry_ms = 4000000000000";
+        sqlx::query(high).execute(&mut stage.sql().await).await.unwrap();
+        stage.see("crs-1", now + days(1), now + days(3 + moved_days)).await;
+        stage.store.resolve_paid(row, None, &word(now + days(1))).await.unwrap();
+        let known = stage.see("crs-1", now + days(2), now + days(3 + moved_days)).await;
+        assert_eq!(known.cycle, cycle, "moved by {moved_days} days");
+    }
 }
 
 #[tokio::test]

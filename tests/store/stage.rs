@@ -14,7 +14,7 @@ use renewd::domain::product::{
 use renewd::domain::run::{Epoch, Origin};
 use renewd::store::{
     Budget, Claim, DaemonLock, Filter, Firing, FiringRow, Intent, PolicyEntry, RunRecord, Sighting, Store,
-    Withheld,
+    Withheld, Word,
 };
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
@@ -45,6 +45,12 @@ pub fn days(days: i64) -> SignedDuration {
 impl Stage {
     pub async fn open() -> Stage {
         Stage::open_in(tempfile::tempdir().unwrap()).await
+    }
+
+    /// The database in another folder, as a process of its own would find it.
+    pub async fn reopen_at(self, folder: TempDir) -> Stage {
+        self.store.close().await;
+        Stage::open_in(folder).await
     }
 
     async fn open_in(folder: TempDir) -> Stage {
@@ -127,7 +133,7 @@ impl Stage {
 
     pub async fn claim_of(&self, account: &str, epoch: Epoch) -> Vec<Claim> {
         let account = AccountName::parse(account).unwrap();
-        self.store.claim(&account, Provider::TencentCloud, epoch, 100_000).await.unwrap()
+        self.store.claim(&account, Provider::TencentCloud, epoch, 100_000, start()).await.unwrap()
     }
 
     pub async fn see(&self, instance: &str, observed_at: Timestamp, expires_at: Timestamp) -> Known {
@@ -213,6 +219,11 @@ pub fn policy(name: &str, instances: &[&str]) -> Policy {
             renew_data_disks: false,
         },
     }
+}
+
+/// As the operator at the keyboard says it.
+pub fn word(at: Timestamp) -> Word {
+    Word { person: "operator".to_owned(), note: None, at }
 }
 
 pub fn every_fire(policy: Policy) -> Policy {

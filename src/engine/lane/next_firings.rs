@@ -13,30 +13,39 @@ use crate::schedule::Schedule;
 #[derive(Default)]
 pub(super) struct NextFirings(Mutex<HashMap<ScheduleText, Known>>);
 
-/// No instant lies between `after` and `next`; None: none ever comes.
+/// No instant lies between `after` and the next.
 #[derive(Clone, Copy)]
 struct Known {
     after: Timestamp,
-    next: Option<Timestamp>,
+    firings: Firings,
+}
+
+/// The next two firings, whose distance is the schedule's interval; None: it never comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Firings {
+    pub(super) next: Option<Timestamp>,
+    pub(super) following: Option<Timestamp>,
 }
 
 impl Known {
     fn answers(&self, after: Timestamp) -> bool {
-        self.after <= after && self.next.is_none_or(|next| after < next)
+        self.after <= after && self.firings.next.is_none_or(|next| after < next)
     }
 }
 
 impl NextFirings {
-    /// The first instant after `after`; None also where the schedule can no longer be read.
-    pub(super) fn after(&self, text: &ScheduleText, after: Timestamp) -> Option<Timestamp> {
+    /// The first two instants after `after`; none also where the schedule can no longer be read.
+    pub(super) fn after(&self, text: &ScheduleText, after: Timestamp) -> Firings {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.get(text).filter(|known| known.answers(after)) {
-            return known.next;
+            return known.firings;
         }
         let schedule = Schedule::parse(&text.expression, &text.zone).ok();
-        let next = schedule.and_then(|schedule| schedule.next_after(after));
-        known.insert(text.clone(), Known { after, next });
-        next
+        let next_after = |at| schedule.as_ref().and_then(|schedule| schedule.next_after(at));
+        let next = next_after(after);
+        let firings = Firings { next, following: next.and_then(next_after) };
+        known.insert(text.clone(), Known { after, firings });
+        firings
     }
 }
 
@@ -55,7 +64,9 @@ mod tests {
             let minutes = (step * 7919) % (6 * 24 * 60);
             for second in [-1, 0, 1] {
                 let after = start + jiff::SignedDuration::from_secs(minutes * 60 + second);
-                assert_eq!(next_firings.after(&text, after), schedule.next_after(after), "{after}");
+                let next = schedule.next_after(after);
+                let following = next.and_then(|next| schedule.next_after(next));
+                assert_eq!(next_firings.after(&text, after), Firings { next, following }, "{after}");
             }
         }
     }

@@ -7,7 +7,7 @@ use sqlx::{Row, SqliteConnection};
 use super::{Intent, ORDERS_PER_DAY_LEAST, Withheld, json, ms};
 use crate::domain::money::Fen;
 use crate::domain::order::OrderRow;
-use crate::store::runs::Claim;
+use crate::store::runs::{Claim, foreign_order};
 use crate::store::writer::Change;
 
 #[derive(Serialize)]
@@ -22,6 +22,7 @@ pub(super) struct IntentRow {
     expiry_before_ms: Option<i64>,
     verdict: Option<String>,
     observed_at_ms: i64,
+    foreign_order_at_ms: Option<i64>,
     orders_per_day: Option<u32>,
     fen_per_day: Option<i64>,
     fen_per_month: Option<i64>,
@@ -43,6 +44,7 @@ impl IntentRow {
             expiry_before_ms: intent.expiry_before.map(ms),
             verdict: intent.verdict.as_ref().map(ToString::to_string),
             observed_at_ms: ms(intent.observed_at),
+            foreign_order_at_ms: claim.job.foreign_order_at.map(ms),
             orders_per_day: intent.budget.orders_per_day,
             fen_per_day: intent.budget.per_day.map(Fen::get),
             fen_per_month: intent.budget.per_month.map(Fen::get),
@@ -57,13 +59,24 @@ impl IntentRow {
 /// for those that it left out, to say why.
 macro_rules! intent_tests {
     () => {
-        "SELECT e.key AS key, e.value AS j, r.id AS run_id, r.policy_id, r.instance_id, r.account, r.action, r.epoch,
+        concat!("SELECT e.key AS key, e.value AS j, r.id AS run_id, r.policy_id, r.instance_id, r.account, r.action, r.epoch,
             p.revision, p.product, p.region,
             coalesce(e.value ->> 'cycle', 'cycle:' || i.cycle) AS cycle,
             r.state = 'running' AND r.epoch IS e.value ->> 'epoch'
                 AND r.epoch = (SELECT epoch FROM daemon) AS is_current,
             p.revision = e.value ->> 'revision' AND p.stopped_at_ms IS NULL
-                AND i.observed_at_ms IS e.value ->> 'observed_at_ms' AS is_as_judged,
+                AND i.observed_at_ms IS e.value ->> 'observed_at_ms'
+                -- What was settled or allowed again since the look may have been done by hand before.
+                AND NOT EXISTS (SELECT 1 FROM orders s WHERE s.instance_id = r.instance_id
+                    AND s.settled_at_ms BETWEEN e.value ->> 'observed_at_ms' AND e.value ->> 'now_ms')
+                AND NOT EXISTS (SELECT 1 FROM pauses w
+                    WHERE (w.scope = 'all' OR (w.scope = 'account' AND w.name = r.account)
+                                           OR (w.scope = 'policy' AND w.name = p.name))
+                      AND coalesce(w.lifted_at_ms, iif(w.kind = 'person', w.until_ms, NULL))
+                          BETWEEN e.value ->> 'observed_at_ms' AND e.value ->> 'now_ms')
+                AND ",
+        foreign_order!(),
+        " IS e.value ->> 'foreign_order_at_ms' AS is_as_judged,
             (SELECT max(z.id) FROM pauses z
               WHERE z.lifted_at_ms IS NULL
                 AND (z.scope = 'all' OR (z.scope = 'account' AND z.name = r.account)
@@ -89,7 +102,7 @@ macro_rules! intent_tests {
             (SELECT coalesce(sum(b.amount_fen), 0) FROM orders b WHERE b.account = r.account AND b.state <> 'refused'
                 AND b.intended_at_ms >= e.value ->> 'month_start_ms') + (e.value ->> 'amount_fen') AS month_sum
          FROM json_each(?1) e JOIN runs r ON r.id = e.value ->> 'run' JOIN policies p ON p.id = r.policy_id
-         JOIN instances i ON i.id = r.instance_id"
+         JOIN instances i ON i.id = r.instance_id")
     };
 }
 

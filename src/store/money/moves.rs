@@ -121,7 +121,9 @@ impl Change for MoveRow {
                 request_id = coalesce(e.value ->> 'request_id', request_id),
                 amount_fen = coalesce(e.value ->> 'amount_fen', amount_fen),
                 expiry_after_ms = coalesce(e.value ->> 'expiry_after_ms', expiry_after_ms),
-                sent_at_ms = coalesce(sent_at_ms, e.value ->> 'sent_at_ms'),
+                -- Of a life that was killed before it could say: what the cloud has was sent, and right after its intent.
+                sent_at_ms = coalesce(sent_at_ms, e.value ->> 'sent_at_ms',
+                    iif(e.value ->> 'state' IN ('placed', 'confirmed'), intended_at_ms, NULL)),
                 error = CASE WHEN e.value ->> 'state' IN ('placed', 'confirmed') THEN NULL
                              ELSE coalesce(nullif(e.value -> 'error', 'null'), error) END,
                 settled_at_ms = e.value ->> 'settled_at_ms',
@@ -141,7 +143,7 @@ impl Change for MoveRow {
         let moved_text = json(&moved)?;
         keep_late_numbers(&text, conn).await?;
         move_runs(&text, &moved_text, conn).await?;
-        reopen_cycles(&text, &moved_text, conn).await?;
+        reopen_cycles(&moved_text, conn).await?;
         sqlx::query(
             "INSERT INTO looks (order_row, epoch, at_ms, monotonic_ms, evidence, finding)
              SELECT e.value ->> 'row', e.value ->> '$.look.epoch', e.value ->> '$.look.at_ms',
@@ -174,17 +176,16 @@ async fn keep_late_numbers(text: &str, conn: &mut SqliteConnection) -> sqlx::Res
 
 /// A renewal confirmed below the highest expiry ever seen (a refund before it, or a wrong read) did not advance
 /// the cycle by its observation: what it paid for is a term of its own, and the marks start from there.
-async fn reopen_cycles(text: &str, moved: &str, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+/// `rows` are the orders just moved, as JSON.
+pub(in crate::store) async fn reopen_cycles(rows: &str, conn: &mut SqliteConnection) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE instances SET cycle = instances.cycle + 1, cycle_expiry_ms = o.expiry_after_ms,
                 expiry_high_ms = o.expiry_after_ms, lower_since_ms = NULL, lower_looks = 0
-         FROM json_each(?1) e JOIN orders o ON o.id = e.value ->> 'row'
+         FROM json_each(?1) e JOIN orders o ON o.id = e.value
          WHERE instances.id = o.instance_id AND o.state = 'confirmed' AND o.action = 'renew'
-           AND o.cycle = 'cycle:' || instances.cycle AND o.expiry_after_ms < instances.expiry_high_ms
-           AND e.value ->> 'row' IN (SELECT value FROM json_each(?2))",
+           AND o.cycle = 'cycle:' || instances.cycle AND o.expiry_after_ms < instances.expiry_high_ms",
     )
-    .bind(text)
-    .bind(moved)
+    .bind(rows)
     .execute(conn)
     .await?;
     Ok(())

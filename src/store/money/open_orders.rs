@@ -1,8 +1,8 @@
 //! Open orders that are due for a look, with all that their verdict needs.
 
 use jiff::Timestamp;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 
 use super::{Store, StoreError, at, at_opt, ms};
 use crate::domain::failure::Failure;
@@ -13,6 +13,10 @@ use crate::domain::product::{AccountName, InstanceId, PolicyName, Product, Provi
 use crate::domain::run::{Epoch, RunId};
 use crate::store::observations::{known, known_columns, name, product};
 use crate::store::runs::terms;
+use crate::store::writer::Change;
+
+/// The lists have whole seconds, and the clouds' clocks are not ours.
+const LISTED_EARLY_MS: i64 = 60_000;
 
 #[derive(Clone, Debug)]
 pub struct OpenOrder {
@@ -78,6 +82,17 @@ impl Store {
         rows.iter().map(|row| open_order(row, account, provider)).collect()
     }
 
+    /// Gives orders that the cloud lists to earlier rows of the same instance and action that were called not to have
+    /// happened, and were sent by then. Answers which row took which number.
+    pub async fn attribute_late(
+        &self,
+        order: &OpenOrder,
+        listed: Vec<(OrderId, Timestamp)>,
+    ) -> Result<Vec<(OrderRow, OrderId)>, StoreError> {
+        let listed = listed.into_iter().map(|(id, at)| (id.0, ms(at))).collect();
+        self.writer.submit(LateNumbers { row: order.row.0, listed }).await
+    }
+
     /// When the next look at an open order of the account is due.
     pub async fn next_look(&self, account: &AccountName) -> Result<Option<Timestamp>, StoreError> {
         let next: Option<i64> = sqlx::query_scalar(
@@ -120,4 +135,38 @@ fn open_order(row: &SqliteRow, account: &AccountName, provider: Provider) -> Res
         looks: serde_json::from_str(row.get(21)).map_err(decode)?,
         known: known(row, 22)?,
     })
+}
+
+struct LateNumbers {
+    row: i64,
+    listed: Vec<(String, i64)>,
+}
+
+impl Change for LateNumbers {
+    type Reply = Vec<(OrderRow, OrderId)>;
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Self::Reply>> {
+        let mut replies = Vec::with_capacity(rows.len());
+        for row in rows {
+            let mut taken = Vec::new();
+            for (id, at_ms) in &row.listed {
+                let found: Option<i64> = sqlx::query_scalar(
+                    "UPDATE orders SET order_id = ?2 WHERE id = (
+                         SELECT max(e.id) FROM orders e JOIN orders o ON o.id = ?1
+                         WHERE e.instance_id = o.instance_id AND e.action = o.action AND e.id < o.id
+                           AND e.state = 'refused' AND e.order_id IS NULL AND e.intended_at_ms <= ?3
+                           AND e.error ->> 'code' IN ('NotOrdered', 'ResolvedNotPaid'))
+                     RETURNING id",
+                )
+                .bind(row.row)
+                .bind(id)
+                .bind(at_ms + LISTED_EARLY_MS)
+                .fetch_optional(&mut *conn)
+                .await?;
+                taken.extend(found.map(|found| (OrderRow(found), OrderId(id.clone()))));
+            }
+            replies.push(taken);
+        }
+        Ok(replies)
+    }
 }

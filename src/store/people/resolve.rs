@@ -4,17 +4,19 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use super::{ResolveRefused, json, write_act};
+use super::{ResolveRefused, Word, json, ms, write_act};
 use crate::domain::failure::{Class, Failure};
+use crate::domain::observation::Spec;
 use crate::domain::order::{Cycle, OrderId, OrderRow, RESOLVED_NOT_PAID};
+use crate::domain::policy::{Action, Terms};
 use crate::domain::upgrade::Dimension;
+use crate::store::money::reopen_cycles;
 use crate::store::writer::Change;
 
 pub(super) struct Resolve {
     pub(super) row: OrderRow,
     pub(super) verdict: Verdict,
-    pub(super) person: String,
-    pub(super) now_ms: i64,
+    pub(super) word: Word,
 }
 
 pub(super) enum Verdict {
@@ -40,8 +42,8 @@ impl Change for Resolve {
 async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result<Result<(), ResolveRefused>> {
     let found = sqlx::query(
         "SELECT o.state, o.run_id, o.expiry_before_ms, i.expires_at_ms, i.instance, o.cycle, i.mem_size_mb, i.shards,
-                i.replicas
-         FROM orders o JOIN instances i ON i.id = o.instance_id WHERE o.id = ?1",
+                i.replicas, p.terms
+         FROM orders o JOIN instances i ON i.id = o.instance_id JOIN policies p ON p.id = o.policy_id WHERE o.id = ?1",
     )
     .bind(resolve.row.0)
     .fetch_optional(&mut *conn)
@@ -58,12 +60,17 @@ async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result
     match &resolve.verdict {
         Verdict::Paid(order_id) => {
             let after = seen.filter(|seen| is_renewal && before.is_none_or(|before| *seen > before));
-            settle_paid(resolve, order_id.as_ref(), after, run, conn).await?;
+            settle_paid(resolve, order_id.as_ref(), after, conn).await?;
+            // Without the whole term in sight the instance stays due, and the next cycle would be paid at once.
+            if has_moved_a_term(before, after) {
+                reopen_cycles(&json(&[resolve.row])?, conn).await?;
+            }
+            end_paid_run(resolve, run, wants_more(&found), conn).await?;
         }
         Verdict::NotPaid { force } => {
             if let (Some(before), Some(seen), false) = (before, seen, *force)
                 && is_renewal
-                && seen >= before + EXPIRY_MOVED_MS
+                && has_moved_a_term(Some(before), Some(seen))
             {
                 let moved = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
                 return Ok(Err(ResolveRefused::ExpiryMoved {
@@ -87,8 +94,41 @@ async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result
         Verdict::NotPaid { force: false } => "not paid".to_owned(),
     };
     let subject = resolve.row.to_string();
-    write_act("order.resolved", &subject, Some(&said), &resolve.person, resolve.now_ms, conn).await?;
+    wake_what_waited(resolve, conn).await?;
+    write_act("order.resolved", &subject, Some(&said), &resolve.word, conn).await?;
     Ok(Ok(()))
+}
+
+/// Whether the upgrade of this order's policy changes another size as well.
+fn wants_more(row: &SqliteRow) -> bool {
+    let Some(Cycle::Target { dimension, .. }) = Cycle::parse(row.get(5)) else { return false };
+    let (Some(mem_size_mb), Some(shards), Some(replicas)) = (row.get(6), row.get(7), row.get(8)) else {
+        return false;
+    };
+    let spec = Spec { mem_size_mb, shards, replicas };
+    match serde_json::from_str::<Terms>(row.get(9)).map(|terms| terms.action) {
+        Ok(Action::Upgrade(wanted)) => {
+            wanted.resizes(spec).iter().any(|resize| resize.dimension != dimension)
+        }
+        _ => false,
+    }
+}
+
+/// What waited for this order to end need not wait any longer.
+async fn wake_what_waited(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE runs SET next_attempt_at_ms = ?2 WHERE state = 'waiting' AND hold = 'open_order'
+           AND instance_id = (SELECT instance_id FROM orders WHERE id = ?1)",
+    )
+    .bind(resolve.row.0)
+    .bind(ms(resolve.word.at))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+fn has_moved_a_term(before: Option<i64>, after: Option<i64>) -> bool {
+    before.zip(after).is_some_and(|(before, after)| after >= before + EXPIRY_MOVED_MS)
 }
 
 /// The size that an upgrade's order was for, in words, when the instance shows it.
@@ -103,7 +143,6 @@ async fn settle_paid(
     resolve: &Resolve,
     order_id: Option<&OrderId>,
     expiry_after_ms: Option<i64>,
-    run: i64,
     conn: &mut SqliteConnection,
 ) -> sqlx::Result<()> {
     sqlx::query(
@@ -112,25 +151,36 @@ async fn settle_paid(
     )
     .bind(resolve.row.0)
     .bind(order_id.map(|id| &id.0))
-    .bind(resolve.now_ms)
-    .bind(&resolve.person)
+    .bind(ms(resolve.word.at))
+    .bind(&resolve.word.person)
     .bind(expiry_after_ms)
-    .execute(&mut *conn)
+    .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// A run that wants more than this order brought goes on, as after a confirmation by what was seen.
+async fn end_paid_run(
+    resolve: &Resolve,
+    run: i64,
+    wants_more: bool,
+    conn: &mut SqliteConnection,
+) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE runs SET state = 'succeeded', epoch = NULL, hold = NULL, next_attempt_at_ms = NULL, error = NULL,
-                finished_at_ms = ?2, reason = ?3 WHERE id = ?1 AND finished_at_ms IS NULL",
+        "UPDATE runs SET state = iif(?4, 'queued', 'succeeded'), epoch = NULL, hold = NULL, next_attempt_at_ms = NULL,
+                error = NULL, finished_at_ms = iif(?4, NULL, ?2), reason = ?3 WHERE id = ?1 AND finished_at_ms IS NULL",
     )
     .bind(run)
-    .bind(resolve.now_ms)
-    .bind(format!("{} said that its order was paid", resolve.person))
+    .bind(ms(resolve.word.at))
+    .bind(format!("{} said that its order was paid", resolve.word.person))
+    .bind(wants_more)
     .execute(conn)
     .await?;
     Ok(())
 }
 
 async fn settle_not_paid(resolve: &Resolve, run: i64, conn: &mut SqliteConnection) -> sqlx::Result<()> {
-    let message = format!("{} said that it was not paid", resolve.person);
+    let message = format!("{} said that it was not paid", resolve.word.person);
     let failure = Failure::ours(Class::Rejected, RESOLVED_NOT_PAID, &message);
     sqlx::query(
         "UPDATE orders SET state = 'refused', error = ?2, settled_at_ms = ?3, settled_by = ?4, next_look_at_ms = NULL
@@ -138,8 +188,8 @@ async fn settle_not_paid(resolve: &Resolve, run: i64, conn: &mut SqliteConnectio
     )
     .bind(resolve.row.0)
     .bind(json(&failure)?)
-    .bind(resolve.now_ms)
-    .bind(&resolve.person)
+    .bind(ms(resolve.word.at))
+    .bind(&resolve.word.person)
     .execute(&mut *conn)
     .await?;
     sqlx::query(

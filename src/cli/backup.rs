@@ -1,0 +1,27 @@
+//! `renewd backup`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::orders_control::person;
+use super::{Outcome, open_store, output};
+
+#[derive(Debug, Args)]
+pub(super) struct BackupArgs {
+    /// The copy, which must not exist yet.
+    file: PathBuf,
+}
+
+pub(super) async fn backup(config: &Path, args: &BackupArgs) -> Outcome {
+    let store = match open_store(config).await? {
+        Ok((_, store)) => store,
+        Err(code) => return Ok(code),
+    };
+    let bytes = store.backup(&args.file, &person(), super::now()).await?;
+    output::print(&format!(
+        "{} is a whole copy of {}, {bytes} bytes; a service started on it holds all orders until `renewd resume`",
+        args.file.display(),
+        store.path().display()
+    ))
+}
