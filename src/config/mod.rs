@@ -3,6 +3,7 @@
 //! Invariant: nothing read as a secret, or in place of a reference to one, is part of a message.
 
 mod account;
+mod changes;
 mod diagnostic;
 mod environment;
 mod line;
