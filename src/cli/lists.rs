@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::value::RawValue;
 
 use super::output::{or_dash, print_json, print_table, table};
-use super::{ListArgs, Outcome, open_store};
+use super::{ListArgs, Outcome, open_store_to_read};
 use crate::store::Filter;
 
 pub(super) const POLICY_STATES: [&str; 3] = ["enabled", "disabled", "retired"];
@@ -13,7 +13,7 @@ pub(super) const POLICY_STATES: [&str; 3] = ["enabled", "disabled", "retired"];
 pub(super) const INSTANCE_STATES: [&str; 5] = ["running", "busy", "isolated", "gone", "not_visible"];
 
 pub(super) async fn orders(config: &Path, args: &ListArgs) -> Outcome {
-    let store = match open_store(config).await? {
+    let store = match open_store_to_read(config).await? {
         Ok((_, store)) => store,
         Err(code) => return Ok(code),
     };
@@ -56,7 +56,7 @@ pub(super) async fn orders(config: &Path, args: &ListArgs) -> Outcome {
 }
 
 pub(super) async fn runs(config: &Path, args: &ListArgs) -> Outcome {
-    let store = match open_store(config).await? {
+    let store = match open_store_to_read(config).await? {
         Ok((_, store)) => store,
         Err(code) => return Ok(code),
     };
@@ -83,7 +83,7 @@ pub(super) async fn runs(config: &Path, args: &ListArgs) -> Outcome {
 }
 
 pub(super) async fn instances(config: &Path, args: &ListArgs) -> Outcome {
-    let store = match open_store(config).await? {
+    let store = match open_store_to_read(config).await? {
         Ok((_, store)) => store,
         Err(code) => return Ok(code),
     };
@@ -122,7 +122,7 @@ pub(super) async fn instances(config: &Path, args: &ListArgs) -> Outcome {
 }
 
 pub(super) async fn policies(config: &Path, args: &ListArgs) -> Outcome {
-    let store = match open_store(config).await? {
+    let store = match open_store_to_read(config).await? {
         Ok((_, store)) => store,
         Err(code) => return Ok(code),
     };

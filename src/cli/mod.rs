@@ -193,16 +193,33 @@ fn load_config(path: &Path, environment: &Environment) -> Result<Config, ExitCod
     })
 }
 
-/// The database for a command that reads or writes beside the daemon. A mistake in `renewd.toml` does not stop it
-/// as long as the database is certain: it is told, and the command goes on.
+/// The database for a command that writes beside the daemon, or the exit code after it was told why not.
 async fn open_store(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Failure> {
-    let lenient = match config::load_leniently(path, &Environment::of_process()) {
-        Ok(lenient) => lenient,
-        Err(refusal) => {
-            eprintln!("{}", refusal.render(output::colour_on_stderr()));
-            return Ok(Err(ExitCode::from(EXIT_REFUSED)));
-        }
+    let config = match load_for_database(path) {
+        Ok(config) => config,
+        Err(code) => return Ok(Err(code)),
     };
+    let store = Store::open_for_command(&config.database).await?;
+    Ok(Ok((config, store)))
+}
+
+/// As [`open_store`], for a command that only reads: it needs no more rights than that.
+async fn open_store_to_read(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Failure> {
+    let config = match load_for_database(path) {
+        Ok(config) => config,
+        Err(code) => return Ok(Err(code)),
+    };
+    let store = Store::open_for_reading(&config.database).await?;
+    Ok(Ok((config, store)))
+}
+
+/// A mistake in `renewd.toml` does not stop a command as long as the database is certain: it is told, and the
+/// command goes on.
+fn load_for_database(path: &Path) -> Result<Config, ExitCode> {
+    let lenient = config::load_leniently(path, &Environment::of_process()).map_err(|refusal| {
+        eprintln!("{}", refusal.render(output::colour_on_stderr()));
+        ExitCode::from(EXIT_REFUSED)
+    })?;
     let config = lenient.config;
     if lenient.refused.is_some() {
         eprintln!(
@@ -212,6 +229,5 @@ async fn open_store(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Fa
             config.database.display()
         );
     }
-    let store = Store::open_for_command(&config.database).await?;
-    Ok(Ok((config, store)))
+    Ok(config)
 }

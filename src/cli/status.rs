@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Outcome, open_store, output};
+use super::{Outcome, open_store_to_read, output};
 use crate::config::{self, Config, Environment};
 use crate::store::{DaemonLock, InstanceRow, NextFiring, Pause, SetInForce};
 
@@ -42,7 +42,7 @@ struct SetStatus {
 }
 
 pub(super) async fn status(config: &Path, json: bool) -> Outcome {
-    let (config, store) = match open_store(config).await? {
+    let (config, store) = match open_store_to_read(config).await? {
         Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
