@@ -6,6 +6,7 @@
 mod backup;
 mod check;
 mod demo;
+mod listing;
 mod lists;
 mod orders_control;
 mod output;
