@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Outcome, open_store_to_read, output};
 use crate::config::{self, Config, Environment};
+use crate::domain::written_time;
 use crate::store::{DaemonLock, InstanceRow, NextFiring, Pause, SetInForce};
 
 const FIRINGS: u32 = 10;
@@ -28,15 +29,18 @@ struct Status {
 struct DaemonStatus {
     running: bool,
     pid: Option<i64>,
+    #[serde(serialize_with = "written_time::serialize_option")]
     since: Option<Timestamp>,
     version: Option<String>,
 }
 
 #[derive(Serialize)]
 struct SetStatus {
+    #[serde(serialize_with = "written_time::serialize_option")]
     accepted_at: Option<Timestamp>,
     /// Whether the set in force is the one on disk; not known while `renewd.toml` is refused.
     is_on_disk: Option<bool>,
+    #[serde(serialize_with = "written_time::serialize_option")]
     refused_at: Option<Timestamp>,
     refused: Option<String>,
 }
