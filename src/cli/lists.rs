@@ -15,11 +15,11 @@ pub(super) const POLICY_STATES: [&str; 3] = ["enabled", "disabled", "retired"];
 pub(super) const INSTANCE_STATES: [&str; 5] = ["running", "busy", "isolated", "gone", "not_visible"];
 
 pub(super) async fn orders(config: &Path, args: &ListArgs) -> Outcome {
-    let store = match open_store_to_read(config).await? {
-        Ok((_, store)) => store,
+    let (config, store) = match open_store_to_read(config).await? {
+        Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
-    let orders = store.orders(&args.filter()).await?;
+    let orders = store.orders(&args.filter(&config)?).await?;
     if args.json {
         return print_json(&orders);
     }
@@ -57,11 +57,11 @@ pub(super) async fn orders(config: &Path, args: &ListArgs) -> Outcome {
 }
 
 pub(super) async fn runs(config: &Path, args: &ListArgs) -> Outcome {
-    let store = match open_store_to_read(config).await? {
-        Ok((_, store)) => store,
+    let (config, store) = match open_store_to_read(config).await? {
+        Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
-    let runs = store.runs(&args.filter()).await?;
+    let runs = store.runs(&args.filter(&config)?).await?;
     if args.json {
         return print_json(&runs);
     }
@@ -93,11 +93,11 @@ pub(super) async fn runs(config: &Path, args: &ListArgs) -> Outcome {
 }
 
 pub(super) async fn instances(config: &Path, args: &ListArgs) -> Outcome {
-    let store = match open_store_to_read(config).await? {
-        Ok((_, store)) => store,
+    let (config, store) = match open_store_to_read(config).await? {
+        Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
-    let instances = store.instances(&args.filter()).await?;
+    let instances = store.instances(&args.filter(&config)?).await?;
     if args.json {
         return print_json(&instances);
     }
@@ -131,11 +131,11 @@ pub(super) async fn instances(config: &Path, args: &ListArgs) -> Outcome {
 }
 
 pub(super) async fn policies(config: &Path, args: &ListArgs) -> Outcome {
-    let store = match open_store_to_read(config).await? {
-        Ok((_, store)) => store,
+    let (config, store) = match open_store_to_read(config).await? {
+        Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
-    let policies = store.policies(&Filter { since: None, ..args.filter() }).await?;
+    let policies = store.policies(&Filter { since: None, ..args.filter(&config)? }).await?;
     if args.json {
         return print_json(&policies);
     }

@@ -10,6 +10,7 @@ mod listing;
 mod lists;
 mod orders_control;
 mod output;
+mod person;
 mod run;
 mod sandbox;
 mod status;
@@ -27,7 +28,7 @@ use crate::config::{self, Config, Environment};
 use crate::domain::order::OrderState;
 use crate::domain::run::RunState;
 use crate::store::{Filter, Store};
-use time_argument::parse_time;
+use time_argument::{Direction, TimeArgument};
 
 const DEFAULT_CONFIG: &str = "/etc/renewd/renewd.toml";
 const CONFIG_VARIABLE: &str = "RENEWD_CONFIG";
@@ -38,7 +39,7 @@ const EXIT_REFUSED: u8 = 78;
 
 /// Keeps prepaid cloud instances from lapsing, without ever paying twice.
 #[derive(Debug, Parser)]
-#[command(name = "renewd", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "renewd", version, propagate_version = true)]
 struct Cli {
     /// The main configuration file [env: RENEWD_CONFIG] [default: /etc/renewd/renewd.toml].
     // Not clap's own env and default: it takes a variable that is set and empty for a missing value.
@@ -109,9 +110,10 @@ struct ListArgs {
     /// Only in this state.
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
-    /// Only since then: an RFC 3339 time, a date, or a span back from now such as 36h or 2d.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    since: Option<Timestamp>,
+    /// Only since then: an RFC 3339 time, a date or time in the `timezone` of renewd.toml, or a span back from now
+    /// such as 36h or 2d.
+    #[arg(long, value_name = "TIME", value_parser = TimeArgument::parse)]
+    since: Option<TimeArgument>,
     /// At most so many.
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
@@ -121,15 +123,16 @@ struct ListArgs {
 }
 
 impl ListArgs {
-    fn filter(&self) -> Filter {
-        Filter {
+    fn filter(&self, config: &Config) -> Result<Filter, Failure> {
+        let since = self.since.map(|since| since.resolve(config, now(), Direction::Back)).transpose()?;
+        Ok(Filter {
             policy: self.policy.clone(),
             account: self.account.clone(),
             instance: self.instance.clone(),
             state: self.state.clone(),
-            since: self.since,
+            since,
             limit: self.limit,
-        }
+        })
     }
 }
 
@@ -218,17 +221,17 @@ async fn open_store_to_read(path: &Path) -> Result<Result<(Config, Store), ExitC
 /// command goes on.
 fn load_for_database(path: &Path) -> Result<Config, ExitCode> {
     let lenient = config::load_leniently(path, &Environment::of_process()).map_err(|refusal| {
-        eprintln!("{}", refusal.render(output::colour_on_stderr()));
+        output::say(&refusal.render(output::colour_on_stderr()));
         ExitCode::from(EXIT_REFUSED)
     })?;
     let config = lenient.config;
     if lenient.refused.is_some() {
-        eprintln!(
+        output::say(&format!(
             "renewd: warning: {} has mistakes and the service would not start with it: `renewd check` shows \
              them. Going on with the database {}",
             path.display(),
             config.database.display()
-        );
+        ));
     }
     Ok(config)
 }
