@@ -6,6 +6,7 @@ pub mod observation;
 pub mod order;
 pub mod policy;
 pub mod product;
+pub mod region;
 pub mod run;
 pub mod secret;
 pub mod upgrade;

@@ -19,6 +19,8 @@ use hyper::body::Bytes;
 use hyper::header::AUTHORIZATION;
 use jiff::Timestamp;
 
+use crate::domain::product::{Provider, Region};
+use crate::domain::region;
 use crate::sandbox::desk::{Act, ApiName, Read, Ready, Refusal};
 use crate::sandbox::replays::Once;
 use crate::sandbox::tencentcloud::arguments::Arguments;
@@ -111,6 +113,7 @@ fn admissible(request: &Request<Bytes>, now: Timestamp) -> Result<Ready, Refusal
     if api.is_regional && region.is_empty() {
         return Err(missing("X-TC-Region"));
     }
+    check_region(api, region)?;
     let act = Arguments::of_request(request).and_then(api.read);
     let (name, per_second, region) = (api.name, api.per_second, region.to_owned());
     Ok(Ready { api: name, per_second, key_id: caller.key_id, region, once: None, act })
@@ -129,7 +132,16 @@ fn admissible_v1(
     if api.is_regional && region.is_empty() {
         return Err(missing("Region"));
     }
+    check_region(api, &region)?;
     Ok(ready_once(api, once, region, parameters))
+}
+
+/// Every region sells all instances here, but one that does not exist sells none.
+fn check_region(api: &Api, text: &str) -> Result<(), Refusal> {
+    if !api.is_regional || region::is_known(Provider::TencentCloud, text) {
+        return Ok(());
+    }
+    Err(Refusal::new("UnsupportedRegion", format!("there is no region `{text}`")))
 }
 
 /// The service is not among the parameters: where the host does not name one, the version tells.
@@ -158,6 +170,10 @@ fn admissible_v2(request: &Request<Bytes>, parameters: Parameters, now: Timestam
     let region = parameters.get("Region").unwrap_or_default().to_owned();
     if region.is_empty() {
         return Err(missing("Region"));
+    }
+    let code = Region::parse(&region).ok().and_then(|region| region.v2_code());
+    if code.is_none_or(|code| code.as_str() != region) {
+        return Err(invalid("Region", "is not the code of a region"));
     }
     Ok(ready_once(api, once, region, parameters))
 }

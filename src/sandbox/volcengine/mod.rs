@@ -13,6 +13,8 @@ use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request};
 use jiff::Timestamp;
 
+use crate::domain::product::Provider;
+use crate::domain::region;
 use crate::sandbox::desk::{Act, ApiName, Read, Ready, Refusal};
 use crate::sandbox::volcengine::arguments::Arguments;
 use crate::sandbox::volcengine::envelope::Metadata;
@@ -78,6 +80,12 @@ fn admissible(request: &Request<Bytes>, metadata: &Metadata, now: Timestamp) -> 
     if !api.verb.takes(request.method()) {
         let message = format!("`{action}` cannot be called by {}", request.method());
         return Err(Refusal::new("MethodNotAllowed", message));
+    }
+    // Billing is one service for all regions: any is taken there.
+    let is_global = billing::APIS.iter().any(|known| known.name == api.name);
+    if !is_global && !region::is_known(Provider::Volcengine, &caller.region) {
+        let message = format!("there is no region `{}`", caller.region);
+        return Err(Refusal::new("UnsupportedRegion", message));
     }
     let act = Arguments::of_request(request).and_then(api.read);
     let (name, per_second) = (api.name, api.per_second);
