@@ -191,8 +191,8 @@ impl World {
         change: InstanceChange,
         now: Timestamp,
     ) -> Result<&Instance, UnknownProduct> {
+        let family = Family::agreed(id, change.product)?;
         if !self.index.contains_key(id) {
-            let family = change.product.map_or_else(|| Family::of_id(id), Ok)?;
             self.add_instances([Instance::new(id, family, default_expiry(now), now)]);
         }
         let instance = &mut self.instances[self.index[id]];
@@ -304,18 +304,26 @@ impl World {
         Ok(order_id)
     }
 
-    /// All of them or none.
-    pub fn renew_together(&mut self, renewals: &[Renewal<'_>], now: Timestamp) -> Result<(), NoSale> {
+    /// All of them or none. A refusal names the instance at fault, unless it is of their sum.
+    pub fn renew_together<'a>(
+        &mut self,
+        renewals: &[Renewal<'a>],
+        now: Timestamp,
+    ) -> Result<(), (Option<&'a str>, NoSale)> {
         for key_id in renewals.iter().map(|renewal| renewal.key_id) {
             let mut price = 0_i64;
             for renewal in renewals.iter().filter(|renewal| renewal.key_id == key_id) {
                 let family = Family::of_product(renewal.product);
-                let quote = self.quote(family, renewal.instance, renewal.term)?;
-                price = price.checked_add(quote.price.get()).ok_or(NoSale::OutOfRange)?;
+                let at_fault = |reason| (Some(renewal.instance), reason);
+                let quote = self.quote(family, renewal.instance, renewal.term).map_err(at_fault)?;
+                price = price.checked_add(quote.price.get()).ok_or(at_fault(NoSale::OutOfRange))?;
             }
-            self.check_balance(key_id, Fen::new(price))?;
+            self.check_balance(key_id, Fen::new(price)).map_err(|reason| (None, reason))?;
         }
-        renewals.iter().try_for_each(|renewal| self.renew(renewal, now).map(|_| ()))
+        let mut renew = |renewal: &Renewal<'a>| self.renew(renewal, now).map(|_| ());
+        renewals
+            .iter()
+            .try_for_each(|renewal| renew(renewal).map_err(|reason| (Some(renewal.instance), reason)))
     }
 
     /// Takes the money and changes the size, both or neither. The new size is there at once.

@@ -263,3 +263,42 @@ async fn our_own_client_reads_one_server_through_either_api() {
     }
     assert_eq!(cloud.balance().await.result, Ok(Fen::new(10_000_000)));
 }
+
+#[tokio::test]
+async fn an_instance_named_twice_is_charged_once_and_a_missing_one_is_named_alone() {
+    let stage = Stage::open().await;
+    let call = |ids: &[&str]| {
+        cvm("RenewInstances", &json!({ "InstanceIds": ids, "InstanceChargePrepaid": { "Period": 1 } }))
+    };
+    stage.call(&call(&["ins-sandbox-1", "ins-sandbox-2", "ins-sandbox-1"])).await;
+    let charged: Vec<_> = stage.cloud.ledger().into_iter().map(|charge| charge.instance).collect();
+    assert_eq!(charged, ["ins-sandbox-1", "ins-sandbox-2"]);
+    let price = json!({ "InstanceIds": ["ins-sandbox-1", "ins-sandbox-1"], "InstanceChargePrepaid": { "Period": 1 } });
+    let answer = stage.call(&cvm("InquiryPriceRenewInstances", &price)).await;
+    assert_eq!(answer["Price"]["InstancePrice"]["OriginalPrice"], 100.0);
+
+    let refused = stage.call(&call(&["ins-sandbox-3", "ins-nowhere"])).await;
+    assert_eq!(refused["Error"]["Code"], "InvalidInstanceId.NotFound");
+    let message = refused["Error"]["Message"].as_str().unwrap();
+    assert!(message.contains("ins-nowhere") && !message.contains("ins-sandbox-3"), "{message}");
+    assert_eq!(stage.cloud.ledger().len(), 2, "all of them or none");
+}
+
+#[tokio::test]
+async fn a_region_that_does_not_exist_is_refused_and_every_other_sees_all_instances() {
+    let stage = Stage::open().await;
+    for region in ["ap-guangzhou", "ap-shanghai-fsi", "na-ashburn"] {
+        let call = Call { region: Some(region), ..Call::describe("crs-sandbox-1") };
+        assert_eq!(stage.code(&call).await, "ok", "{region}");
+    }
+    for region in ["ap-guangzou", "gz", "mars"] {
+        let call = Call { region: Some(region), ..Call::renew("crs-sandbox-1", 1) };
+        assert_eq!(stage.code(&call).await, "UnsupportedRegion", "{region}");
+    }
+    let (now, more) = (stage.clock.now().as_second().to_string(), RENEW);
+    let mut pairs = vec![("Region", "zz"), ("Nonce", "7"), ("Timestamp", &now), ("SecretId", KEY)];
+    pairs.extend(more);
+    let form = sign_flat(&format!("POST{}{V2_PATH}", stage.host()), SECRET_KEY, &pairs);
+    assert_eq!(post(&stage, form).await["code"], 4000);
+    assert!(stage.cloud.ledger().is_empty());
+}

@@ -2,6 +2,8 @@
 //!
 //! Source: the CVM pages RenewInstances, DescribeInstances and InquiryPriceRenewInstances.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -63,7 +65,10 @@ impl Terms {
     /// With the documented defaults, which a careful caller does not leave to the cloud: the flag becomes manual,
     /// and the disks are renewed too.
     fn read(arguments: &mut Arguments) -> Result<Terms, Refusal> {
-        let ids = ids(arguments)?.ok_or_else(|| missing("InstanceIds"))?;
+        let mut ids = ids(arguments)?.ok_or_else(|| missing("InstanceIds"))?;
+        // An instance named twice is one instance, and is renewed once.
+        let mut seen = HashSet::new();
+        ids.retain(|id| seen.insert(id.clone()));
         let prepaid = arguments.object("InstanceChargePrepaid")?;
         let mut prepaid = prepaid.ok_or_else(|| missing("InstanceChargePrepaid"))?;
         let months = period(&mut prepaid)?;
@@ -92,7 +97,9 @@ fn renew_instances(mut arguments: Arguments) -> Result<Act, Refusal> {
                 seen_from: visit.seen_from(),
             };
             let renewals: Vec<_> = ids.iter().map(|id| renewal(id)).collect();
-            world.renew_together(&renewals, visit.now).map_err(|reason| refuse_sale(&ids, reason))?;
+            world
+                .renew_together(&renewals, visit.now)
+                .map_err(|(instance, reason)| refuse_sale(instance.unwrap_or(&ids.join(", ")), reason))?;
             Ok(json!({}))
         }),
     })
@@ -105,9 +112,11 @@ fn inquiry_price_renew_instances(mut arguments: Arguments) -> Result<Act, Refusa
     Ok(Act {
         instances: ids.clone(),
         perform: Box::new(move |world, _| {
-            let quotes =
-                ids.iter().map(|id| world.quote(Family::Cvm, id, term).map(|quote| quote.price.get()));
-            let fen = quotes.sum::<Result<i64, _>>().map_err(|reason| refuse_sale(&ids, reason))?;
+            let quote = |id: &String| {
+                let quote = world.quote(Family::Cvm, id, term).map_err(|reason| refuse_sale(id, reason));
+                quote.map(|quote| quote.price.get())
+            };
+            let fen = ids.iter().map(quote).sum::<Result<i64, _>>()?;
             let yuan = Fen::new(fen).as_yuan_number();
             let price = json!({ "OriginalPrice": yuan, "DiscountPrice": yuan, "Discount": 100.0 });
             Ok(json!({ "Price": { "InstancePrice": price, "BandwidthPrice": Value::Null } }))
@@ -184,7 +193,7 @@ fn renew_flag(prepaid: &mut Arguments) -> Result<RenewFlag, Refusal> {
         .ok_or_else(|| Refusal::new("InvalidParameterValue", format!("`RenewFlag` cannot be `{text}`")))
 }
 
-fn refuse_sale(ids: &[String], reason: NoSale) -> Refusal {
+fn refuse_sale(instance: &str, reason: NoSale) -> Refusal {
     let code = match reason {
         NoSale::NoInstance => "InvalidInstanceId.NotFound",
         NoSale::Gone => "UnsupportedOperation.InstanceStateTerminating",
@@ -195,7 +204,7 @@ fn refuse_sale(ids: &[String], reason: NoSale) -> Refusal {
         NoSale::Balance { .. } => "InvalidAccount.InsufficientBalance",
         NoSale::OutOfRange => "InvalidPeriod",
     };
-    Refusal::new(code, format!("{}: {reason}", ids.join(", ")))
+    Refusal::new(code, format!("{instance}: {reason}"))
 }
 
 /// An explicit UTC, unlike the times of Redis and of CVM v2.
