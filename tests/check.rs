@@ -273,3 +273,19 @@ fn help_as_a_command_shows_the_help_and_succeeds() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("2026-11-20T04:00"), "{}", stderr(&output));
 }
+
+#[test]
+fn the_practice_cloud_shows_the_format_of_a_seed_and_refuses_a_wrong_one() {
+    let folder = Folder::new(ACCOUNT, POLICY);
+    let help = stdout(&folder.renewd(&["sandbox", "--help"]).output().unwrap());
+    assert!(help.contains("[[instances]]") && help.contains("expires_in_days"), "{help}");
+    fs::write(folder.path("seed.toml"), "[balances]\nAKIDother = 5\n").unwrap();
+    let seed = folder.path("seed.toml");
+    let mut command = folder.renewd(&["sandbox", "--listen", "localhost:0", "--seed"]);
+    let output = command.arg(seed).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "localhost is an address: {}", stderr(&output));
+    assert!(stderr(&output).contains("AKIDother"), "{}", stderr(&output));
+    let output = folder.renewd(&["sandbox", "--listen", "9500"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("localhost:9500"), "{}", stderr(&output));
+}

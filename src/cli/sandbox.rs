@@ -1,6 +1,6 @@
 //! `renewd sandbox`.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,16 +10,31 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{EXIT_FAILED, Outcome, output};
 use crate::clock::SystemClock;
-use crate::sandbox::{self, Options, SECRET_KEY, TENCENT_KEY_PREFIX, VOLCENGINE_KEY_PREFIX, seed::Seed};
+use crate::sandbox::seed::{self, Seed};
+use crate::sandbox::{self, Options, SECRET_KEY, TENCENT_KEY_PREFIX, VOLCENGINE_KEY_PREFIX};
 
 #[derive(Debug, Args)]
 pub(super) struct SandboxArgs {
-    /// Where it listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9500")]
+    /// Where it listens: an address or a name, with a port.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9500", value_parser = parse_address)]
     listen: SocketAddr,
-    /// More instances, balances and faults (TOML).
-    #[arg(long, value_name = "FILE")]
+    /// More instances, balances and faults (TOML; `--help` shows the format).
+    #[arg(long, value_name = "FILE", long_help = seed_help())]
     seed: Option<PathBuf>,
+}
+
+fn seed_help() -> String {
+    format!("More instances, balances and faults, in TOML:\n\n{}", seed::FORMAT)
+}
+
+/// A name may have several addresses; of `localhost` the older kind is what most clients try.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let addresses: Vec<SocketAddr> = text
+        .to_socket_addrs()
+        .map_err(|error| format!("{error}; write for example 127.0.0.1:9500 or localhost:9500"))?
+        .collect();
+    let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    first.copied().ok_or_else(|| "the name has no address".to_owned())
 }
 
 pub(super) async fn sandbox(args: &SandboxArgs) -> Outcome {

@@ -10,6 +10,7 @@ use crate::domain::product::InstanceId;
 use crate::sandbox::delivery::Answer;
 use crate::sandbox::faults::Fault;
 use crate::sandbox::instance::InstanceChange;
+use crate::sandbox::seed;
 use crate::sandbox::yuan::Yuan;
 use crate::sandbox::{Shared, TENCENT_KEY_PREFIX, VOLCENGINE_KEY_PREFIX};
 
@@ -32,6 +33,11 @@ GET    /_sandbox/faults            faults that still wait
 DELETE /_sandbox/faults            forget them
 ";
 
+fn help() -> String {
+    let indented: String = seed::FORMAT.lines().map(|line| format!("    {line}\n")).collect();
+    format!("{HELP}\n`renewd sandbox --seed FILE` starts with more:\n\n{indented}")
+}
+
 /// What is wrong with an admin call.
 struct Complaint {
     status: u16,
@@ -48,7 +54,7 @@ pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Answer {
     let path = request.uri().path().strip_prefix(ROOT).unwrap_or_default();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let done = match (request.method(), parts.as_slice()) {
-        (&Method::GET, [""]) => return Answer::text(200, HELP),
+        (&Method::GET, [""]) => return Answer::text(200, &help()),
         (&Method::GET, ["ledger"]) => Ok(json!(shared.lock().world.ledger())),
         (&Method::GET, ["requests"]) => Ok(json!(shared.lock().counters.snapshot())),
         (&Method::GET, ["faults"]) => Ok(json!(shared.lock().faults.waiting())),

@@ -153,16 +153,30 @@ pub struct SpecChange {
     pub replicas: Option<u32>,
 }
 
+/// An id tells its product; no cloud has others.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the id `{0}` begins with none of crs-, ins- and i-: say its product (redis, cvm or ecs)")]
-pub struct UnknownProduct(pub String);
+pub enum UnknownProduct {
+    #[error("the id `{0}` begins with none of crs- (redis), ins- (cvm) and i- (ecs)")]
+    Prefix(String),
+    #[error("the id `{0}` is not one of that product: crs- is redis, ins- is cvm, i- is ecs")]
+    OfAnother(String),
+}
 
 impl Family {
     /// What the id of an instance tells.
     pub fn of_id(id: &str) -> Result<Family, UnknownProduct> {
         let by_prefix = [("crs-", Family::Redis), ("ins-", Family::Cvm), ("i-", Family::Ecs)];
         let found = by_prefix.iter().find(|(prefix, _)| id.starts_with(prefix));
-        found.map(|(_, family)| *family).ok_or_else(|| UnknownProduct(id.to_owned()))
+        found.map(|(_, family)| *family).ok_or_else(|| UnknownProduct::Prefix(id.to_owned()))
+    }
+
+    /// What the id tells, if that is what was said.
+    pub(crate) fn agreed(id: &str, said: Option<Family>) -> Result<Family, UnknownProduct> {
+        let family = Family::of_id(id)?;
+        if said.is_some_and(|said| said != family) {
+            return Err(UnknownProduct::OfAnother(id.to_owned()));
+        }
+        Ok(family)
     }
 }
 

@@ -1,28 +1,6 @@
-//! What the practice cloud starts with beside its own instances: a TOML file.
-//!
-//! ```toml
-//! [[instances]]
-//! id = "crs-shop"                        # or: prefix = "crs-fleet-" and count = 10000, numbered from 1
-//! product = "redis"                      # redis | cvm | ecs; optional where the id tells (crs-, ins-, i-)
-//! expires_in_days = 3                    # or: expires_at = "2026-12-01T00:00:00Z"; default 5 days
-//! state = "running"                      # running | busy | isolated | gone
-//! auto_renew = false
-//! charge_type = "prepaid"                # prepaid | postpaid
-//! spec = { mem_size_mb = 1024, shards = 1, replicas = 1 }
-//! price_cny_per_month = 100.00
-//! data_disk_price_cny_per_month = 0      # of CVM, where a renewal takes the disks along
-//!
-//! [balances]                             # by key id; default 100000 CNY
-//! AKIDsandbox-poor = 50
-//!
-//! [[faults]]                             # as POST /_sandbox/faults takes them
-//! api = "redis:RenewInstance"
-//! effect = "after"
-//! kind = "drop"
-//! times = 1
-//! ```
+//! What the practice cloud starts with beside its own instances: a TOML file, as [`FORMAT`] shows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -36,6 +14,30 @@ use crate::sandbox::instance::{
 };
 use crate::sandbox::world::{days_later, default_expiry};
 use crate::sandbox::yuan::Yuan;
+use crate::sandbox::{TENCENT_KEY_PREFIX, VOLCENGINE_KEY_PREFIX};
+
+/// A seed file that says what may stand in one.
+pub const FORMAT: &str = "\
+[[instances]]
+id = \"crs-shop\"                        # or: prefix = \"crs-fleet-\" and count = 10000, numbered from 1
+product = \"redis\"                      # optional: the id tells (crs- redis, ins- cvm, i- ecs)
+expires_in_days = 3                    # or: expires_at = 2026-12-01T00:00:00Z, quoted or not; default 5 days
+state = \"running\"                      # running | busy | isolated | gone
+auto_renew = false
+charge_type = \"prepaid\"                # prepaid | postpaid
+spec = { mem_size_mb = 1024, shards = 1, replicas = 1 }
+price_cny_per_month = 100.00
+data_disk_price_cny_per_month = 0      # of CVM, where a renewal takes the disks along
+
+[balances]                             # by key id (AKIDsandbox…, AKLTsandbox…); default 100000 CNY
+AKIDsandbox-poor = 50
+
+[[faults]]                             # as POST /_sandbox/faults takes them
+api = \"redis:RenewInstance\"
+effect = \"after\"
+kind = \"drop\"
+times = 1
+";
 
 /// A fleet of this size takes about a gigabyte.
 const MAX_COUNT: u32 = 5_000_000;
@@ -81,7 +83,7 @@ struct EntryFields {
     prefix: Option<String>,
     count: Option<u32>,
     product: Option<Family>,
-    expires_at: Option<Timestamp>,
+    expires_at: Option<ExpiresAt>,
     expires_in_days: Option<i64>,
     state: Option<State>,
     auto_renew: Option<Switch>,
@@ -91,10 +93,24 @@ struct EntryFields {
     data_disk_price_cny_per_month: Option<Yuan>,
 }
 
-/// Says line and column.
+/// An instant, in quotes or as TOML's own kind of time.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "toml::Value")]
+struct ExpiresAt(Timestamp);
+
 #[derive(Debug, Error)]
-#[error(transparent)]
-pub struct SeedError(#[from] toml::de::Error);
+pub enum SeedError {
+    /// Says line and column.
+    #[error(transparent)]
+    Toml(#[from] toml::de::Error),
+    #[error("[[instances]] has `{0}` twice: each id is one instance")]
+    Twice(String),
+    #[error(
+        "[balances] has `{0}`, which begins with neither {TENCENT_KEY_PREFIX} nor {VOLCENGINE_KEY_PREFIX}: no call \
+         can be made with it"
+    )]
+    ForeignKey(String),
+}
 
 #[derive(Debug, Error)]
 enum BadEntry {
@@ -104,6 +120,8 @@ enum BadEntry {
     BadCount(u32),
     #[error("the id `{0}` {1}")]
     BadId(String, NameError),
+    #[error("`expires_at` is a time with a zone such as 2026-12-01T00:00:00Z, not {0}")]
+    BadExpiry(String),
     #[error("`expires_at` and `expires_in_days` exclude each other")]
     TwoExpiries,
     #[error(transparent)]
@@ -114,9 +132,28 @@ impl Seed {
     /// Reads a seed file's text.
     ///
     /// # Errors
-    /// Unknown keys and impossible values, with line and column.
+    /// Unknown keys and impossible values, with line and column; ids that are there twice, keys of nobody.
     pub fn parse(text: &str) -> Result<Seed, SeedError> {
-        Ok(toml::from_str(text)?)
+        let seed: Seed = toml::from_str(text)?;
+        if let Some(twice) = seed.named_twice() {
+            return Err(SeedError::Twice(twice));
+        }
+        let is_ours =
+            |key: &&String| key.starts_with(TENCENT_KEY_PREFIX) || key.starts_with(VOLCENGINE_KEY_PREFIX);
+        match seed.balances.keys().find(|key| !is_ours(key)) {
+            Some(foreign) => Err(SeedError::ForeignKey(foreign.clone())),
+            None => Ok(seed),
+        }
+    }
+
+    fn named_twice(&self) -> Option<String> {
+        // A fleet alone is numbered without a doubt, and may be of millions.
+        if self.instances.len() < 2 {
+            return None;
+        }
+        let mut seen = HashSet::new();
+        let mut ids = self.instances.iter().flat_map(|entry| entry.name.ids());
+        ids.find(|id| !seen.insert(id.clone()))
     }
 
     pub(crate) fn instances(&self, now: Timestamp) -> impl Iterator<Item = Instance> {
@@ -174,10 +211,10 @@ impl TryFrom<EntryFields> for Entry {
             Name::One(stem) | Name::Numbered { prefix: stem, .. } => stem,
         };
         InstanceId::parse(stem).map_err(|reason| BadEntry::BadId(stem.clone(), reason))?;
-        let family = fields.product.map_or_else(|| Family::of_id(stem), Ok)?;
+        let family = Family::agreed(stem, fields.product)?;
         let expires = match (fields.expires_at, fields.expires_in_days) {
             (None, None) => Expires::Default,
-            (Some(at), None) => Expires::At(at),
+            (Some(ExpiresAt(at)), None) => Expires::At(at),
             (None, Some(days)) => Expires::InDays(days),
             (Some(_), Some(_)) => return Err(BadEntry::TwoExpiries),
         };
@@ -191,6 +228,20 @@ impl TryFrom<EntryFields> for Entry {
             ..InstanceChange::default()
         };
         Ok(Entry { name, family, expires, change })
+    }
+}
+
+impl TryFrom<toml::Value> for ExpiresAt {
+    type Error = BadEntry;
+
+    fn try_from(value: toml::Value) -> Result<ExpiresAt, BadEntry> {
+        let text = match &value {
+            toml::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let is_time = matches!(value, toml::Value::String(_) | toml::Value::Datetime(_));
+        let at = text.parse().ok().filter(|_| is_time);
+        at.map(ExpiresAt).ok_or(BadEntry::BadExpiry(text))
     }
 }
 
@@ -229,11 +280,40 @@ mod tests {
     }
 
     #[test]
+    fn the_format_that_is_shown_is_one_that_is_read() {
+        let seed = Seed::parse(FORMAT).unwrap();
+        assert_eq!(seed.instances.len() + seed.balances.len() + seed.faults.len(), 3);
+    }
+
+    #[test]
+    fn an_expiry_may_be_a_time_of_toml() {
+        for text in ["2026-12-01T00:00:00Z", "2026-12-01 08:00:00+08:00", "\"2026-12-01T00:00:00Z\""] {
+            let seed = Seed::parse(&format!("[[instances]]\nid = \"crs-1\"\nexpires_at = {text}\n")).unwrap();
+            let instance = seed.instances(NOW.parse().unwrap()).next().unwrap();
+            assert_eq!(instance.expires_at, "2026-12-01T00:00:00Z".parse().unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_twice_and_a_key_of_nobody_are_refused() {
+        let message = |text: &str| Seed::parse(text).unwrap_err().to_string();
+        let fleet = "[[instances]]\nprefix = \"crs-a\"\ncount = 12\n";
+        assert!(message(&format!("{fleet}[[instances]]\nid = \"crs-a12\"\n")).contains("`crs-a12` twice"));
+        assert!(
+            message(&format!("{fleet}[[instances]]\nprefix = \"crs-a1\"\ncount = 1\n")).contains("`crs-a11`")
+        );
+        assert!(message("[balances]\nAKIDother = 5\n").contains("AKIDsandbox"));
+    }
+
+    #[test]
     fn mistakes_are_named_with_their_line() {
         let mistakes = [
             ("\n[[instances]]\nid = \"crs-1\"\nexpired = 3\n", "line 4", "expired"),
             ("[[instances]]\nid = \"crs-1\"\nprefix = \"crs-\"\ncount = 2\n", "line 1", "either `id`"),
-            ("[[instances]]\nid = \"db-1\"\n", "line 1", "product"),
+            ("[[instances]]\nid = \"db-1\"\n", "line 1", "ins- (cvm)"),
+            ("[[instances]]\nid = \"ins-1\"\nproduct = \"redis\"\n", "line 1", "not one of that product"),
+            ("[[instances]]\nid = \"crs-1\"\nexpires_at = 2026-12-01\n", "line 3", "with a zone"),
+            ("[[instances]]\nid = \"crs-1\"\nexpires_at = 5\n", "line 3", "with a zone"),
             ("[[instances]]\nid = \"crs 1\"\n", "line 1", "character"),
             ("[[instances]]\nprefix = \"i-\"\ncount = 0\n", "line 1", "count"),
             ("[balances]\nAKIDsandbox = -5\n", "line 2", "negative"),

@@ -114,7 +114,9 @@ async fn bad_admin_calls_say_what_is_wrong_and_change_nothing() {
         ("POST", "faults", "[".to_owned(), "line 1"),
         ("PUT", "instances/crs-1", "{\"state\": \"asleep\"}".to_owned(), "asleep"),
         ("PUT", "instances/crs-1", "{\"expires_at\": \"soon\"}".to_owned(), "expires_at"),
-        ("PUT", "instances/db-1", "{}".to_owned(), "product"),
+        ("PUT", "instances/db-1", "{}".to_owned(), "ins- (cvm)"),
+        ("PUT", "instances/ins-1", "{\"product\": \"redis\"}".to_owned(), "not one of that product"),
+        ("PUT", "instances/crs-sandbox-1", "{\"product\": \"ecs\"}".to_owned(), "not one of that product"),
         ("PUT", "instances/crs%201", "{}".to_owned(), "character"),
         ("PUT", "balance/AKIDsandbox", "-5".to_owned(), "negative"),
         ("PUT", "balance/someone", "5".to_owned(), "AKIDsandbox"),
@@ -133,7 +135,14 @@ async fn the_root_lists_the_controls() {
     let stage = Stage::open().await;
     let url = format!("{}/_sandbox/", stage.cloud.base_url());
     let help = reqwest::get(url).await.unwrap().text().await.unwrap();
-    for call in ["/_sandbox/ledger", "/_sandbox/requests", "/_sandbox/faults", "/_sandbox/balance"] {
+    for call in [
+        "[[instances]]",
+        "[balances]",
+        "/_sandbox/ledger",
+        "/_sandbox/requests",
+        "/_sandbox/faults",
+        "/_sandbox/balance",
+    ] {
         assert!(help.contains(call), "{call}");
     }
 }
