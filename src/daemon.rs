@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, PolicySet, Refusal};
-use crate::engine::{Engine, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
+use crate::engine::{End, Engine, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
 use crate::store::{ChangeKind, DaemonLock, OpenError, PolicyEntry, StoreError};
 use clockwork::Clockwork;
 
@@ -42,11 +42,21 @@ pub enum DaemonError {
         path.display()
     )]
     Succeeded { path: PathBuf, pid: i64 },
+    #[error("the database {} cannot be trusted any more, this service ends and orders nothing: {found}", path.display())]
+    Damaged { path: PathBuf, found: String },
     #[error("a part of the service ended by itself ({0}): start again, what was under way is looked at then")]
     PartEnded(String),
 }
 
 impl DaemonError {
+    fn of(end: End, database: &Path) -> DaemonError {
+        let path = database.to_owned();
+        match end {
+            End::Successor { pid } => DaemonError::Succeeded { path, pid },
+            End::Damaged { found } => DaemonError::Damaged { path, found },
+        }
+    }
+
     /// Whether a person has to correct a file before starting again makes sense.
     pub fn is_configuration(&self) -> bool {
         matches!(self, DaemonError::Refused(_))
@@ -187,9 +197,7 @@ pub async fn run(
             _ = interrupt.recv() => break None,
             _ = hang_up.recv() => reload(&daemon).await,
             () = each_day.notified() => remind_of_refusal(&daemon).await,
-            pid = engine.succeeded() => {
-                break Some(DaemonError::Succeeded { path: daemon.config.database.clone(), pid });
-            }
+            end = engine.ended() => break Some(DaemonError::of(end, &daemon.config.database)),
             ended = daemon.part_ended() => break Some(ended),
         }
     };

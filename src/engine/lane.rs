@@ -98,8 +98,8 @@ impl Lane {
 
     /// Until told to stop; then gives back what is in hand and waits for what is being sent.
     pub async fn run(mut self, stop: channel::Receiver<bool>) {
-        let account = Arc::clone(&self.account);
-        repeat(&mut self, stop, &account.wake).await;
+        let (engine, account) = (Arc::clone(&self.engine), Arc::clone(&self.account));
+        repeat(&engine, &mut self, stop, &account.wake).await;
         self.put_down().await;
     }
 

@@ -5,11 +5,13 @@ use std::any::{Any, TypeId};
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
+use super::trouble::Trouble;
 
 /// A kind of change. All waiting rows of a kind are applied at once.
 ///
@@ -94,22 +96,27 @@ async fn commit(conn: &mut SqliteConnection, mut groups: Vec<Box<dyn Group>>) {
     if groups.is_empty() {
         return;
     }
-    let failed = match together(conn, &mut groups).await {
-        Ok(()) => None,
-        Err(_) => {
-            roll_back(conn).await;
+    let mut outcome = together(conn, &mut groups).await;
+    if let Err(error) = &outcome {
+        roll_back(conn).await;
+        if may_be_one_row(error) {
             // One bad row fails its own caller only.
-            let outcome = one_by_one(conn, &mut groups).await;
+            outcome = one_by_one(conn, &mut groups).await;
             if outcome.is_err() {
                 roll_back(conn).await;
             }
-            outcome.err()
         }
-    };
-    let text = failed.map(|error| error.to_string());
-    for group in groups {
-        group.answer(text.as_deref());
     }
+    let failed = outcome.err().map(Arc::new);
+    for group in groups {
+        group.answer(failed.as_ref());
+    }
+}
+
+/// A lock is no row's fault, and waiting for it again would make all callers wait twice; a damaged file is
+/// written no more than it has to be.
+fn may_be_one_row(error: &sqlx::Error) -> bool {
+    !matches!(Trouble::of(error), Trouble::Locked | Trouble::Damaged)
 }
 
 async fn together(conn: &mut SqliteConnection, groups: &mut [Box<dyn Group>]) -> sqlx::Result<()> {
@@ -144,13 +151,15 @@ trait Group: Send {
     fn apply_all<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Applying<'a>;
     fn apply_singly<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Applying<'a>;
     /// Tells each caller its own result, or that nothing was committed.
-    fn answer(self: Box<Self>, failed: Option<&str>);
+    fn answer(self: Box<Self>, failed: Option<&Arc<sqlx::Error>>);
 }
+
+type Reply<C> = Result<<C as Change>::Reply, Arc<sqlx::Error>>;
 
 struct Waiting<C: Change> {
     rows: Vec<C>,
-    senders: Vec<oneshot::Sender<sqlx::Result<C::Reply>>>,
-    replies: Vec<sqlx::Result<C::Reply>>,
+    senders: Vec<oneshot::Sender<Reply<C>>>,
+    replies: Vec<Reply<C>>,
 }
 
 impl<C: Change> Group for Waiting<C> {
@@ -186,19 +195,20 @@ impl<C: Change> Group for Waiting<C> {
                     sqlx::query("ROLLBACK TO one").execute(&mut *conn).await?;
                 }
                 sqlx::query("RELEASE one").execute(&mut *conn).await?;
-                replies.push(reply.and_then(|mut replies| replies.pop().ok_or(sqlx::Error::RowNotFound)));
+                let reply = reply.and_then(|mut replies| replies.pop().ok_or(sqlx::Error::RowNotFound));
+                replies.push(reply.map_err(Arc::new));
             }
             self.replies = replies;
             Ok(())
         })
     }
 
-    fn answer(mut self: Box<Self>, failed: Option<&str>) {
+    fn answer(mut self: Box<Self>, failed: Option<&Arc<sqlx::Error>>) {
         let mut replies = mem::take(&mut self.replies).into_iter();
         for sender in self.senders {
             let reply = match failed {
-                Some(text) => Err(sqlx::Error::Protocol(text.to_owned())),
-                None => replies.next().unwrap_or(Err(sqlx::Error::RowNotFound)),
+                Some(error) => Err(Arc::clone(error)),
+                None => replies.next().unwrap_or_else(|| Err(Arc::new(sqlx::Error::RowNotFound))),
             };
             // A caller that no longer waits has dropped its future; the change is committed all the same.
             let _ = sender.send(reply);

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::calls::{About, THROTTLED_HOLD, attempt};
 use super::super::events::job_event;
-use super::super::{Account, DATABASE_PAUSE, Engine};
+use super::super::{Account, DATABASE_PAUSE, Engine, FAILURES_A_REMINDER};
 use super::seed;
 use crate::cloud::{self, Api, Call, Cause};
 use crate::domain::failure::{Class, Failure};
@@ -15,7 +15,7 @@ use crate::domain::order::{OrderId, OrderRow, OrderState, UNSENT};
 use crate::domain::run::Hold;
 use crate::guard::Verdict;
 use crate::retry::{self, Blocked, Next};
-use crate::store::{Job, NextForRun, OrderMove, OrderRecord, OrderStep, Pause, StoreError};
+use crate::store::{Attempt, Job, NextForRun, OrderMove, OrderRecord, OrderStep, Pause, StoreError, Trouble};
 use crate::verdict;
 
 /// The kind of pause that a refused key brings.
@@ -52,30 +52,45 @@ impl Engine {
             amount: None,
         };
         log_answer(job, row, &order_move.step, &call, verdict);
-        loop {
-            let written = self.store.record_attempts(vec![record.clone()]).await;
-            let moved = self.store.move_order(order_move.clone()).await;
-            match written.and(moved) {
-                Ok(true) | Err(StoreError::Stopped) => break,
-                Ok(false) => {
-                    self.log_late(job, row, &call).await;
-                    break;
-                }
-                Err(error) => {
-                    tracing::error!(
-                        event = "database.failed",
-                        order_row = row.0,
-                        %error,
-                        "the answer to order row {row} could not be recorded, trying again"
-                    );
-                    tokio::time::sleep(DATABASE_PAUSE).await;
-                }
-            }
+        if !self.write_answer(record, order_move).await {
+            self.log_late(job, row, &call).await;
         }
         if call.result.is_ok() {
             self.free_account(account).await;
         }
         account.wake.notify_one();
+    }
+
+    /// Answers whether the order was still open. Where the answer cannot be written any more, the order's log has it.
+    async fn write_answer(&self, record: Attempt, order_move: OrderMove) -> bool {
+        let row = order_move.row;
+        for failures in 0_u32.. {
+            let moved = self.store.move_order(order_move.clone()).await;
+            let error = match moved {
+                Ok(is_open) => {
+                    // Only a count: the answer itself is safe.
+                    if let Err(error) = self.store.record_attempts(vec![record]).await {
+                        tracing::warn!(event = "database.failed", order_row = row.0, %error, "a call was not counted");
+                    }
+                    return is_open;
+                }
+                Err(StoreError::Stopped) => break,
+                Err(error) => error,
+            };
+            let is_lost = error.trouble() == Trouble::Damaged;
+            let then = if is_lost { "its log says what it was" } else { "trying again" };
+            if failures % FAILURES_A_REMINDER == 0 {
+                tracing::error!(
+                    event = "database.failed", order_row = row.0, %error,
+                    "the answer to order row {row} could not be recorded, {then}: {error}"
+                );
+            }
+            if is_lost {
+                break;
+            }
+            tokio::time::sleep(DATABASE_PAUSE).await;
+        }
+        true
     }
 
     /// The order was settled while its answer was still on its way. A number is kept with its row; that the money
