@@ -96,6 +96,7 @@ impl Daemon {
             Err(refusal) => log_refused(&engine, &config, &refusal, clock.as_ref()).await?,
         }
         start::check_accounts(&engine, &config).await?;
+        start::warn_of_proxies(environment);
         let clockwork = Clockwork::start().await?;
         let mut daemon = Daemon {
             engine,

@@ -288,6 +288,7 @@ fn note_database(engine: &Engine, part: &str, failures: &mut u32, error: Option<
     }
     *failures += 1;
     if error.trouble() == Trouble::Damaged {
+        engine.store.note_damage();
         engine.end(End::Damaged { found: error.to_string() });
     }
 }

@@ -59,6 +59,8 @@ pub enum StoreError {
     Read(#[from] sqlx::Error),
     #[error("the database holds what this version cannot read: {0}")]
     Decode(String),
+    #[error("the database is damaged: nothing is ordered any more{}", Trouble::Damaged.advice())]
+    Damaged,
     #[error("the database writer has stopped")]
     Stopped,
 }
@@ -68,6 +70,7 @@ impl StoreError {
         match self {
             StoreError::Write(error) => Trouble::of(error),
             StoreError::Read(error) => Trouble::of(error),
+            StoreError::Damaged => Trouble::Damaged,
             StoreError::Decode(_) | StoreError::Stopped => Trouble::Other,
         }
     }
@@ -76,6 +79,11 @@ impl StoreError {
 impl Store {
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// From now on no order is recorded, and so none is sent.
+    pub fn note_damage(&self) {
+        self.writer.note_damage();
     }
 
     /// Waits for what was handed in, then closes. Later calls answer [`StoreError::Stopped`].

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +30,8 @@ pub(super) trait Change: Send + Sync + Sized + 'static {
 #[derive(Clone)]
 pub(super) struct Writer {
     changes: mpsc::Sender<Message>,
+    /// Somebody met damage: what keeps an order single cannot be trusted any more.
+    is_damaged: Arc<AtomicBool>,
 }
 
 enum Message {
@@ -42,8 +45,21 @@ const WAITING_CHANGES_MAX: usize = 4096;
 impl Writer {
     pub(super) fn start(conn: SqliteConnection) -> Writer {
         let (changes, inbox) = mpsc::channel(WAITING_CHANGES_MAX);
-        tokio::spawn(run(conn, inbox));
-        Writer { changes }
+        let is_damaged = Arc::default();
+        tokio::spawn(run(conn, inbox, Arc::clone(&is_damaged)));
+        Writer { changes, is_damaged }
+    }
+
+    /// As [`Writer::submit`], for a change that lets money be spent: never on a damaged database.
+    pub(super) async fn submit_purchase<C: Change>(&self, change: C) -> Result<C::Reply, StoreError> {
+        if self.is_damaged.load(Ordering::SeqCst) {
+            return Err(StoreError::Damaged);
+        }
+        self.submit(change).await
+    }
+
+    pub(super) fn note_damage(&self) {
+        self.is_damaged.store(true, Ordering::SeqCst);
     }
 
     pub(super) async fn submit<C: Change>(&self, change: C) -> Result<C::Reply, StoreError> {
@@ -62,7 +78,7 @@ impl Writer {
     }
 }
 
-async fn run(mut conn: SqliteConnection, mut inbox: mpsc::Receiver<Message>) {
+async fn run(mut conn: SqliteConnection, mut inbox: mpsc::Receiver<Message>, is_damaged: Arc<AtomicBool>) {
     let mut waiting = Vec::new();
     while inbox.recv_many(&mut waiting, WAITING_CHANGES_MAX).await > 0 {
         let mut groups: Vec<Box<dyn Group>> = Vec::new();
@@ -73,7 +89,9 @@ async fn run(mut conn: SqliteConnection, mut inbox: mpsc::Receiver<Message>) {
                 Message::Stop(sender) => stop = Some(sender),
             }
         }
-        commit(&mut conn, groups).await;
+        if commit(&mut conn, groups).await == Some(Trouble::Damaged) {
+            is_damaged.store(true, Ordering::SeqCst);
+        }
         if let Some(sender) = stop {
             use sqlx::Connection;
             if let Err(error) = conn.close().await {
@@ -92,9 +110,10 @@ fn join(groups: &mut Vec<Box<dyn Group>>, change: Box<dyn Group>) {
     }
 }
 
-async fn commit(conn: &mut SqliteConnection, mut groups: Vec<Box<dyn Group>>) {
+/// Answers what kept all of it from being committed, if something did.
+async fn commit(conn: &mut SqliteConnection, mut groups: Vec<Box<dyn Group>>) -> Option<Trouble> {
     if groups.is_empty() {
-        return;
+        return None;
     }
     let mut outcome = together(conn, &mut groups).await;
     if let Err(error) = &outcome {
@@ -111,6 +130,7 @@ async fn commit(conn: &mut SqliteConnection, mut groups: Vec<Box<dyn Group>>) {
     for group in groups {
         group.answer(failed.as_ref());
     }
+    failed.map(|error| Trouble::of(&error))
 }
 
 /// A lock is no row's fault, and waiting for it again would make all callers wait twice; a damaged file is
