@@ -324,7 +324,8 @@ fn clock(question: &Question<'_>) -> Result<(), Decision> {
         words(question.skew.abs())
     );
     let failure = Failure::ours(Class::Unavailable, "ClockSkewed", &reason);
-    Err(Decision::Wait { until: question.now + question.look_again, reason, failure: Some(failure) })
+    // Only a call tells how far the clocks are apart now.
+    Err(look_again(question, reason, Some(failure)))
 }
 
 fn price_words(question: &Question<'_>) -> String {

@@ -87,9 +87,12 @@ impl Store {
     }
 
     /// Waits for what was handed in, then closes. Later calls answer [`StoreError::Stopped`].
+    ///
+    /// The writer goes last: only a connection that may write brings the log home into the database, and whoever
+    /// copies the file of a stopped service would else copy next to nothing.
     pub async fn close(&self) {
-        self.writer.stop().await;
         self.readers.close().await;
+        self.writer.stop().await;
     }
 }
 

@@ -25,4 +25,6 @@ mod secrets;
 #[cfg(test)]
 mod start;
 #[cfg(test)]
+mod surroundings;
+#[cfg(test)]
 mod upgrades;
