@@ -283,7 +283,7 @@ fn note_database(engine: &Engine, part: &str, failures: &mut u32, error: Option<
         }
         return;
     };
-    if *failures % FAILURES_A_REMINDER == 0 {
+    if failures.is_multiple_of(FAILURES_A_REMINDER) {
         tracing::error!(event = "database.failed", %error, "{part} could not use the database, trying again: {error}");
     }
     *failures += 1;

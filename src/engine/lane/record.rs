@@ -79,7 +79,7 @@ impl Engine {
             };
             let is_lost = error.trouble() == Trouble::Damaged;
             let then = if is_lost { "its log says what it was" } else { "trying again" };
-            if failures % FAILURES_A_REMINDER == 0 {
+            if failures.is_multiple_of(FAILURES_A_REMINDER) {
                 tracing::error!(
                     event = "database.failed", order_row = row.0, %error,
                     "the answer to order row {row} could not be recorded, {then}: {error}"

@@ -14,7 +14,7 @@ use crate::harness::{Daemon, Stage, policy, stderr, text, until};
 const RENEW: &str = "redis:RenewInstance";
 const PRICE: &str = "redis:InquiryPriceRenewInstance";
 /// The answers come when the trouble is there, and before anybody gives up on them.
-const MEANWHILE: Duration = Duration::from_millis(1500);
+const MEANWHILE: Duration = Duration::from_secs(3);
 const PAGE: usize = 4096;
 
 /// One order is charged and its answer on its way; another instance is at the till, and only its price, which is

@@ -187,7 +187,7 @@ fn an_order_that_finds_nobody_listening_is_unsent_and_sent_again_without_countin
     let stage = Stage::new();
     let relay = relayed(&stage);
     let price = "redis:InquiryPriceRenewInstance";
-    let late = Spoilt::Stall(Duration::from_millis(1000));
+    let late = Spoilt::Stall(Duration::from_secs(2));
     stage.cloud.inject(vec![Fault::spoil(price, Effect::After, late)]);
     stage.write_policies(&policy("month", &["crs-sandbox-1"], "max_price_cny = 10000"));
     let daemon = stage.start();
