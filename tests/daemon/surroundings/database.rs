@@ -90,6 +90,7 @@ fn on_a_full_disk_no_order_leaves_an_answer_is_kept_until_there_is_room_and_all_
     std::thread::sleep(Duration::from_secs(3));
     assert!(daemon.events("database.failed").len() <= told + 4, "told once by each part, not each second");
     assert_eq!(stage.cloud.requests()[RENEW].total, 1);
+    assert!(daemon.events("database.recovered").is_empty(), "nothing was written, so nothing is well again");
 
     set_room(&daemon, None);
     assert_healed(&stage, daemon);
