@@ -74,6 +74,9 @@ pub(super) struct Explained<'a>(pub &'a sqlx::Error);
 impl fmt::Display for Explained<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let trouble = Trouble::of(self.0);
-        write!(f, "{}{}{}", trouble.what(), self.0, trouble.advice())
+        match self.0 {
+            sqlx::Error::Database(error) => write!(f, "{}{error}{}", trouble.what(), trouble.advice()),
+            error => write!(f, "{error}"),
+        }
     }
 }
