@@ -21,6 +21,8 @@ const INVISIBLE_LOOKS: u32 = 3;
 const SOONEST_LOOK: SignedDuration = SignedDuration::from_secs(1);
 /// Looks over the settling time before an expiry earlier than one seen before is believed.
 const LOWER_LOOKS: u32 = 3;
+/// The code of a wait for the clock: the account's finding, told by `clock.skewed` when it begins.
+pub const CLOCK_SKEWED: &str = "ClockSkewed";
 /// The cloud's clock and ours may differ by this before orders are held.
 pub const SKEW_MAX: SignedDuration = SignedDuration::from_secs(60);
 
@@ -341,8 +343,9 @@ fn clock(question: &Question<'_>) -> Result<(), Decision> {
         "this machine's clock is {} off the cloud's: orders are held until it is set right",
         words(question.skew.abs())
     );
-    let failure = Failure::ours(Class::Unavailable, "ClockSkewed", &reason);
-    Err(Decision::Wait { until: question.now + question.look_again, reason, failure: Some(failure) })
+    let failure = Failure::ours(Class::Unavailable, CLOCK_SKEWED, &reason);
+    // Only a call tells how far the clocks are apart now.
+    Err(look_again(question, reason, Some(failure)))
 }
 
 fn price_words(question: &Question<'_>) -> String {

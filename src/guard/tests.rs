@@ -196,7 +196,8 @@ fn what_is_waited_for_is_looked_at_again_when_the_wait_is_over() {
         }
         hidden
     };
-    for case in [busy, dateless, hidden] {
+    let skewed = || Case { skew: SignedDuration::from_secs(-61), ..case(2) };
+    for case in [busy, dateless, hidden, skewed] {
         assert!(waits(&case().observed(SignedDuration::from_secs(19)).decide()));
         assert_eq!(case().observed(SignedDuration::from_secs(20)).decide(), Decision::Observe);
     }
