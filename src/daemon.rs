@@ -68,6 +68,7 @@ impl DaemonError {
 pub struct Daemon {
     engine: Arc<Engine>,
     config: Config,
+    environment: Environment,
     clock: Arc<dyn Clock>,
     stop: channel::Sender<bool>,
     tasks: JoinSet<()>,
@@ -103,6 +104,7 @@ impl Daemon {
         let mut daemon = Daemon {
             engine,
             config,
+            environment: environment.clone(),
             clock,
             stop: channel::Sender::new(false),
             tasks: JoinSet::new(),
@@ -143,11 +145,18 @@ impl Daemon {
         }
     }
 
-    /// Reads the policies again: a set with any mistake is refused as a whole and the old one stays.
+    /// Reads the files again: what has any mistake is refused as a whole and all stays as it runs. Changes of
+    /// `renewd.toml` itself are named; they take a restart.
     ///
     /// # Errors
     /// The database failed.
     pub async fn reload(&self) -> Result<(), DaemonError> {
+        match config::load(&self.config.source, &self.environment) {
+            Ok(on_disk) => warn_of_differences(&self.config, &on_disk.value),
+            Err(refusal) => {
+                return log_refused(&self.engine, &self.config, &refusal, self.clock.as_ref()).await;
+            }
+        }
         let loaded = config::load_policies(&self.config, self.clock.now());
         match loaded {
             Ok(loaded) => {
@@ -273,7 +282,7 @@ async fn remind_of_refusal(daemon: &Daemon) {
             if let (Some(since), Some(text)) = (set.refused_at, set.refused_text) {
                 tracing::error!(
                     event = "config.refused",
-                    "the policies on disk are refused since {since}, an older set runs: {text}"
+                    "the files on disk are refused since {since}, an older set runs: {text}"
                 );
             }
         }
@@ -367,14 +376,26 @@ async fn log_refused(
     clock: &dyn Clock,
 ) -> Result<(), DaemonError> {
     let digest = config::digest_on_disk(config).unwrap_or_default();
-    let text = refusal.render(false);
+    let text = refusal.render_for_log();
     tracing::error!(
         event = "config.refused",
         mistakes = refusal.mistakes().count(),
-        "the policies on disk are refused, the last accepted set stays in force:\n{text}"
+        "the files on disk are refused, all stays as it runs, with the last accepted set:\n{text}"
     );
     engine.store.mark_refused(clock.now(), &digest, &text).await?;
     Ok(())
+}
+
+fn warn_of_differences(running: &Config, on_disk: &Config) {
+    let differences = running.differences(on_disk);
+    if !differences.is_empty() {
+        tracing::warn!(
+            event = "config.doubtful",
+            "{} has changed and goes on as it was read at the start: {} take a restart",
+            running.source.display(),
+            differences.join(", ")
+        );
+    }
 }
 
 fn log_warning(warning: &config::Diagnostic) {

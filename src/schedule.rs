@@ -49,8 +49,10 @@ const EXPRESSION_HELP: &str = "write five fields (minute hour day-of-month month
 const MIDNIGHT: &str = "@midnight";
 const NICKNAMES: [&str; 7] = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", MIDNIGHT, "@hourly"];
 
-/// From the second on, the names that messages use for the fields.
+/// From the second on, the names that messages use for the fields, and what each takes.
 const FIELD_NAMES: [&str; 6] = ["second", "minute", "hour", "day-of-month", "month", "weekday"];
+const FIELD_RANGES: [&str; 6] =
+    ["0-59", "0-59", "0-23", "1-31 or L", "1-12 or JAN-DEC", "0-7 (Sunday is 0 and 7) or SUN-SAT"];
 const DAY_OF_MONTH: usize = 3;
 const MONTH: usize = 4;
 const WEEKDAY: usize = 5;
@@ -249,8 +251,8 @@ fn fields_of(expression: &str) -> Result<Vec<Field<'_>>, (String, &'static str)>
 impl Field<'_> {
     /// Finds the field at fault, and what croner lets pass although it cannot be meant.
     fn check(&self) -> Result<(), String> {
-        let name = FIELD_NAMES[self.place];
-        let refuse = |reason: &str| Err(format!("{name} `{}`: {reason}", self.text));
+        let (name, range) = (FIELD_NAMES[self.place], FIELD_RANGES[self.place]);
+        let refuse = |reason: &str| Err(format!("{name} `{}`: {reason}; it takes {range}", self.text));
         if self.text.split(',').any(str::is_empty) {
             return refuse("an item of the list is empty");
         }
@@ -302,7 +304,9 @@ fn croner_words(error: &CronError) -> String {
         | CronError::ComponentError(words) => words.clone(),
         other => other.to_string(),
     };
-    words.trim_end_matches('.').to_owned()
+    let mut words = words.trim_end_matches('.').to_owned();
+    words.get_mut(..1).into_iter().for_each(str::make_ascii_lowercase);
+    words
 }
 
 fn parse_zone(name: &str) -> Result<TimeZone, ScheduleError> {
@@ -443,7 +447,7 @@ mod tests {
     #[test]
     fn the_field_at_fault_is_named() {
         for (expression, piece) in [
-            ("0 25 * * *", "hour `25`: "),
+            ("0 25 * * *", "hour `25`: number out of bounds; it takes 0-23"),
             ("5/5 * * * *", "minute `5/5`: "),
             ("*/90 * * * *", "minute `*/90`: the step is larger"),
             ("0 0 * * MONDAY", "weekday `MONDAY`: "),

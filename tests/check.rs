@@ -56,11 +56,12 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn the_closing_line_names_the_folder_also_when_it_holds_no_policy() {
+fn the_closing_line_names_the_folder_and_a_folder_without_a_policy_is_refused() {
     let folder = Folder::new(ACCOUNT, "# nothing yet\n");
     let output = folder.check(&[]);
+    assert_eq!(output.status.code(), Some(REFUSED));
+    assert!(stderr(&output).contains("hold no policy at all"), "{}", stderr(&output));
     let place = folder.path("policies.d");
-    assert_eq!(stdout(&output), format!("fine: 0 policies in {}, 1 warning\n", place.display()));
     fs::write(folder.path("policies.d/a.toml"), POLICY).unwrap();
     let output = folder.check(&[]);
     assert!(stdout(&output).ends_with(&format!("fine: 1 policy in {}\n", place.display())));
@@ -203,4 +204,57 @@ fn commands_that_need_no_secret_do_not_ask_for_one() {
     let folder = Folder::new(&ACCOUNT.replace("credential:key", "file:nowhere"), POLICY);
     let output = folder.renewd(&["orders"]).output().unwrap();
     assert!(stderr(&output).contains("no database"), "it came as far as that: {}", stderr(&output));
+}
+
+#[test]
+fn a_pipe_or_a_socket_in_the_place_of_a_file_is_a_mistake_and_nothing_waits_for_it() {
+    let settings = ACCOUNT.replace("credential:key", "file:key");
+    let folder = Folder::new(&settings, POLICY);
+    let refused = |file: &str, arguments: &[&str], reason: &str| {
+        let output = folder.renewd(arguments).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(REFUSED), "{said}");
+        assert!(said.contains(file) && said.contains(reason), "{said}");
+    };
+    let make_pipe = |name: &str| {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.path(name), mode).unwrap();
+    };
+    make_pipe("key");
+    refused("renewd.toml:4:14", &["check"], "a named pipe, not a file");
+    fs::remove_file(folder.path("key")).unwrap();
+    fs::create_dir(folder.path("key")).unwrap();
+    refused("renewd.toml:4:14", &["check"], "it is a folder");
+    fs::remove_dir(folder.path("key")).unwrap();
+    fs::write(folder.path("key"), "hunter2").unwrap();
+    fs::set_permissions(folder.path("key"), fs::Permissions::from_mode(0o600)).unwrap();
+
+    make_pipe("policies.d/b.toml");
+    refused("policies.d/b.toml", &["check"], "a named pipe, not a file");
+    refused("policies.d/b.toml", &["run"], "a named pipe, not a file");
+    fs::remove_file(folder.path("policies.d/b.toml")).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(folder.path("policies.d/b.toml")).unwrap();
+    refused("policies.d/b.toml", &["check"], "a socket, not a file");
+
+    fs::remove_file(folder.path("renewd.toml")).unwrap();
+    make_pipe("renewd.toml");
+    for command in ["check", "status", "run"] {
+        refused("renewd.toml", &[command], "a named pipe, not a file");
+    }
+}
+
+#[test]
+fn a_log_level_is_refused_by_check_and_by_run_alike_wherever_it_is_written() {
+    let folder = Folder::new(&format!("{ACCOUNT}[log]\nlevel = \"LOUD\"\n"), POLICY);
+    for command in ["check", "run"] {
+        let output = folder.renewd(&[command]).output().unwrap();
+        assert_eq!(output.status.code(), Some(REFUSED), "{command}");
+        assert!(stderr(&output).contains("renewd.toml:6:9\n"), "{}", stderr(&output));
+    }
+    fs::write(folder.path("renewd.toml"), ACCOUNT).unwrap();
+    for command in ["check", "run"] {
+        let output = folder.renewd(&[command]).env("RENEWD_LOG", "[x]").output().unwrap();
+        assert_eq!(output.status.code(), Some(REFUSED), "{command}");
+        assert!(stderr(&output).contains("RENEWD_LOG is not a level: `[x]`"), "{}", stderr(&output));
+    }
 }

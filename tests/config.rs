@@ -135,6 +135,43 @@ fn the_environment_gives_the_state_folder_and_overrides_the_log_level() {
 }
 
 #[test]
+fn a_log_level_is_a_level_or_levels_of_modules_and_nothing_that_would_silence_all() {
+    let load = |level: &str, environment: &Environment| {
+        let folder = Folder::new(&format!("[log]\nlevel = {level:?}\n"), &[]);
+        config::load(&folder.settings(), environment)
+    };
+    let nothing = Environment::of_pairs([]);
+    for level in ["info", "WARN", "off", "warn,renewd=info", "renewd::engine=trace,error", "hyper_util=debug"]
+    {
+        assert_eq!(load(level, &nothing).unwrap().value.log.level, level);
+    }
+    assert_eq!(load(" info, renewd=debug", &nothing).unwrap().value.log.level, "info,renewd=debug");
+    for level in [
+        "LOUD",
+        "99",
+        "",
+        "[x]",
+        "a/b",
+        "info/b",
+        "warn,info=",
+        "=info",
+        "warn,info",
+        "info,",
+        "renewd=3",
+        "a b=info",
+    ] {
+        let refusal = load(level, &nothing).unwrap_err();
+        let [found] = refusal.diagnostics() else { panic!("{refusal}") };
+        assert_eq!(spot(found), (2, 9), "{level}");
+        let environment = Environment::of_pairs([("RENEWD_LOG", level)]);
+        if !level.is_empty() {
+            let refusal = load("info", &environment).unwrap_err().to_string();
+            assert!(refusal.contains("RENEWD_LOG"), "{refusal}");
+        }
+    }
+}
+
+#[test]
 fn every_key_of_the_main_file_is_read() {
     let folder = Folder::new(
         r#"
@@ -303,6 +340,39 @@ fn a_mistake_is_shown_with_its_place_its_line_and_what_would_be_right() {
 }
 
 #[test]
+fn thousands_of_mistakes_on_one_line_are_all_told_and_none_shows_the_whole_line() {
+    const MISTAKES: usize = 4_000;
+    let ids = (0..MISTAKES).map(|n| format!("\"crs-é{n}\"")).collect::<Vec<_>>().join(", ");
+    let refusal = load_policy(&policy_with("\"crs-1\"", &ids)).unwrap_err();
+    assert_eq!(refusal.mistakes().count(), MISTAKES);
+    let last = refusal.diagnostics().last().unwrap();
+    assert_eq!(marked(last), "\"crs-é3999\"");
+    let start = "instances = [".chars().count() + ids.chars().count() - marked(last).chars().count();
+    assert_eq!(spot(last), (5, start + 1));
+    assert!(last.render(false).contains(&format!("a.toml:5:{}\n", start + 1)), "{last}");
+    for found in refusal.diagnostics() {
+        assert!(found.place.spot.as_ref().unwrap().text.chars().count() < 200, "{found}");
+    }
+    let shown = refusal.render(false);
+    assert!(shown.contains("`crs-é0`") && shown.contains("`crs-é3999`"), "all are there");
+    assert!(shown.len() < 300 * MISTAKES, "{} bytes", shown.len());
+    assert!(shown.ends_with("\n4000 mistakes"));
+}
+
+#[test]
+fn two_policies_of_the_same_thousands_of_instances_are_told_within_what_a_log_line_holds() {
+    let ids = (0..4_000).map(|n| format!("\"crs-{n}\"")).collect::<Vec<_>>().join(", ");
+    let first = policy_with("\"crs-1\"", &ids);
+    let second = first.replace("[policy.cache]", "[policy.other]");
+    let refusal = Folder::new(ACCOUNT, &[("a.toml", &first), ("b.toml", &second)]).load().unwrap_err();
+    assert_eq!(refusal.mistakes().count(), 4_000);
+    let logged = refusal.render_for_log();
+    assert!(logged.len() <= 16 * 1024, "{} bytes", logged.len());
+    assert!(logged.contains("two policies renew `crs-0`"), "{logged}");
+    assert!(logged.ends_with(" more: `renewd check` shows all\n4000 mistakes"), "{logged}");
+}
+
+#[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn mistakes_of_a_policy_say_what_would_be_right() {
     let redis_months = "redis is sold for 1 to 12, 24 or 36 months";
@@ -381,6 +451,15 @@ fn mistakes_of_a_policy_say_what_would_be_right() {
             "did you mean `Asia/Shanghai`?",
         ),
         ("months = 12", "months = 13", (7, 20), "redis is not sold for 13 months", redis_months),
+        ("months = 12", "months = -1", (7, 20), "`months` is -1, out of range", redis_months),
+        (
+            "0 3 * * *",
+            "0 25 * * *",
+            (6, 12),
+            "`0 25 * * *` is not a cron expression: hour `25`: number out of bounds; it takes 0-23",
+            "write five fields (minute hour day-of-month month weekday), six with seconds first, or one of \
+             @hourly, @daily, @weekly, @monthly, @yearly",
+        ),
         ("months = 12", "within_days = 3", (7, 1), "`renew` has no `months`", redis_months),
         (
             "months = 12",
@@ -479,6 +558,39 @@ fn mistakes_of_a_policy_say_what_would_be_right() {
 }
 
 #[test]
+fn a_slip_in_the_syntax_is_one_mistake_with_a_plain_hint() {
+    for (old, new, hint) in [
+        ("\"crs-1\"", "\"crs-1\" \"crs-2\"", "put a comma between the items"),
+        ("[policy.cache]", "[policy.cache", "close the header with `]`"),
+        ("[policy.cache]", "[[policy.cache]", "one pair of brackets"),
+        ("\"shop\"", "\"shop", "end the text with the quote"),
+        ("\"shop\"", "'shop", "end the text with the quote"),
+        ("\"shop\"", "“shop”", "use straight quotes"),
+        ("\"shop\"", "", "the value is missing"),
+        ("\"shop\"", "\"shop\" // ours", "only a comment that begins with `#`"),
+        ("\"shop\"", "\"sh\\op\"", "write `\\\\` for a backslash"),
+        ("account =", "account :", "write key = value"),
+        ("{ months = 12 }", "{ months = 12", "close it with `}`"),
+        ("months = 12", "months = 012", "without a zero before it"),
+        ("renew =", "enabled = yes\nrenew =", "write true or false"),
+        ("renew =", "enabled = True\nrenew =", "write true or false"),
+    ] {
+        let found = mistakes_of_policy(&policy_with(old, new));
+        let shown: String = found.iter().map(|found| found.render(false) + "\n").collect();
+        assert_eq!(found.len(), 1, "{shown}");
+        assert!(found[0].help.as_ref().unwrap().contains(hint), "{shown}");
+    }
+}
+
+#[test]
+fn a_table_written_twice_is_one_mistake_and_a_key_written_twice_elsewhere_another() {
+    let found =
+        mistakes_of_policy(&format!("{POLICY}{POLICY}[policy.other]\naccount = \"shop\"\naccount = \"x\"\n"));
+    let places: Vec<_> = found.iter().map(|found| (found.message.as_str(), spot(found))).collect();
+    assert_eq!(places, [("duplicate key", (8, 9)), ("duplicate key", (17, 1))]);
+}
+
+#[test]
 fn a_price_is_read_as_it_is_written() {
     let price = |text: &str| {
         let loaded = load_policy(&format!("{POLICY}max_price_cny = {text}\n"));
@@ -531,6 +643,12 @@ fn mistakes_of_the_main_file_say_what_would_be_right() {
     for (text, place, message, help) in [
         ("databse = \"x\"", (1, 1), "the file has no key `databse`", "did you mean `database`?"),
         ("database = \"\"", (1, 12), "`database` is empty", "write a path, or leave the key out"),
+        (
+            "database = \"policies.d\"",
+            (1, 12),
+            "`database` names a folder",
+            "name the file in it, such as renewd.db",
+        ),
         (
             "timezone = \"Shanghai\"",
             (1, 12),
@@ -625,6 +743,20 @@ fn mistakes_of_an_account_say_what_would_be_right() {
         (
             "\"env:KEY\"",
             "\"hunter2\"",
+            (4, 14),
+            "`secret_key` holds a literal where a reference to a secret belongs",
+            reference_help,
+        ),
+        (
+            "secret_id = \"env:ID\"",
+            "secret_id = 12345678",
+            (3, 13),
+            "`secret_id` must be a reference to a secret in quotes, not a whole number",
+            reference_help,
+        ),
+        (
+            "\"env:KEY\"",
+            "\"env: LITERALX\"",
             (4, 14),
             "`secret_key` holds a literal where a reference to a secret belongs",
             reference_help,
@@ -813,14 +945,15 @@ fn doubtful_policies_are_warned_of_and_accepted() {
             "months = 12",
             "months = 1, within_days = 29",
             (7, 37),
-            "`within_days` is 29, but 1 months can last only 28 days: it stays due after each renewal",
+            "`within_days` is 29, but 1 month can last only 28 days: it stays due after each renewal",
         ),
         (
             "months = 12",
             "months = 1, every_fire = true",
             (6, 12),
-            "each firing buys 1 months, and one comes every 24h: it buys faster than time passes",
+            "each firing buys 1 month, and one comes every 24h: it buys faster than time passes",
         ),
+        ("renew =", "max_price_cny = 0\nrenew =", (7, 17), "`max_price_cny` is 0: nothing is ever ordered"),
         ("ap-guangzhou", "ap-guangzou", (4, 10), "this build does not know the region `ap-guangzou`"),
     ] {
         let loaded = load_policy(&policy_with(old, new)).unwrap();
@@ -869,16 +1002,22 @@ fn policies_are_read_in_name_order_from_a_folder_or_from_one_file() {
 }
 
 #[test]
-fn without_any_policy_file_there_is_a_mistake_and_without_a_policy_a_warning() {
+fn without_any_policy_file_and_without_any_policy_there_is_a_mistake() {
     let folder = Folder::new(ACCOUNT, &[]);
     let refusal = folder.load().unwrap_err();
     assert!(
         refusal.diagnostics()[0].message.starts_with("there is no policy file (*.toml) in "),
         "{refusal}"
     );
-    fs::write(folder.path("policies.d/a.toml"), "# nothing yet\n").unwrap();
-    let loaded = folder.load().unwrap();
-    assert_eq!(loaded.warnings[0].message, "the policy files hold no policy: nothing will be renewed");
+    for text in ["", "# nothing yet\n", "[policy]\n"] {
+        fs::write(folder.path("policies.d/a.toml"), text).unwrap();
+        let refusal = folder.load().unwrap_err();
+        let [found] = refusal.diagnostics() else { panic!("{refusal}") };
+        assert!(found.message.starts_with("the policy files hold no policy at all"), "{refusal}");
+        assert!(found.help.as_ref().unwrap().contains("enabled = false"), "{refusal}");
+    }
+    fs::write(folder.path("policies.d/b.toml"), POLICY).unwrap();
+    assert_eq!(folder.load().unwrap().value.1.policies.len(), 1, "another file of the set holds one");
 }
 
 #[test]

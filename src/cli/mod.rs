@@ -193,12 +193,25 @@ fn load_config(path: &Path, environment: &Environment) -> Result<Config, ExitCod
     })
 }
 
-/// The database for a command that reads or writes beside the daemon.
-async fn open_store(config: &Path) -> Result<Result<(Config, Store), ExitCode>, Failure> {
-    let config = match load_config(config, &Environment::of_process()) {
-        Ok(config) => config,
-        Err(code) => return Ok(Err(code)),
+/// The database for a command that reads or writes beside the daemon. A mistake in `renewd.toml` does not stop it
+/// as long as the database is certain: it is told, and the command goes on.
+async fn open_store(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Failure> {
+    let lenient = match config::load_leniently(path, &Environment::of_process()) {
+        Ok(lenient) => lenient,
+        Err(refusal) => {
+            eprintln!("{}", refusal.render(output::colour_on_stderr()));
+            return Ok(Err(ExitCode::from(EXIT_REFUSED)));
+        }
     };
+    let config = lenient.config;
+    if lenient.refused.is_some() {
+        eprintln!(
+            "renewd: warning: {} has mistakes and the service would not start with it: `renewd check` shows \
+             them. Going on with the database {}",
+            path.display(),
+            config.database.display()
+        );
+    }
     let store = Store::open_for_command(&config.database).await?;
     Ok(Ok((config, store)))
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Outcome, open_store, output};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Environment};
 use crate::store::{DaemonLock, InstanceRow, NextFiring, Pause, SetInForce};
 
 const FIRINGS: u32 = 10;
@@ -35,8 +35,8 @@ struct DaemonStatus {
 #[derive(Serialize)]
 struct SetStatus {
     accepted_at: Option<Timestamp>,
-    /// Whether the set in force is the one on disk.
-    is_on_disk: bool,
+    /// Whether the set in force is the one on disk; not known while `renewd.toml` is refused.
+    is_on_disk: Option<bool>,
     refused_at: Option<Timestamp>,
     refused: Option<String>,
 }
@@ -46,6 +46,7 @@ pub(super) async fn status(config: &Path, json: bool) -> Outcome {
         Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
+    let is_main_file_refused = config::load(&config.source, &Environment::of_process()).is_err();
     let row = store.status(FIRINGS).await?;
     let running = DaemonLock::is_held(&config.database);
     let status = Status {
@@ -55,7 +56,7 @@ pub(super) async fn status(config: &Path, json: bool) -> Outcome {
             since: if running { row.started_at } else { row.stopped_at },
             version: row.version,
         },
-        policies: set_status(&config, store.set_in_force().await?),
+        policies: set_status(&config, is_main_file_refused, store.set_in_force().await?),
         runs: row.runs.into_iter().collect(),
         unknown_orders: row.unknown_orders,
         paused: store.pauses(super::now()).await?,
@@ -65,11 +66,12 @@ pub(super) async fn status(config: &Path, json: bool) -> Outcome {
     if json { output::print_json(&status) } else { output::print(&words(&status)) }
 }
 
-fn set_status(config: &Config, set: SetInForce) -> SetStatus {
+fn set_status(config: &Config, is_main_file_refused: bool, set: SetInForce) -> SetStatus {
     let on_disk = config::digest_on_disk(config).ok();
+    let is_on_disk = on_disk.is_some() && on_disk == set.digest;
     SetStatus {
         accepted_at: set.accepted_at,
-        is_on_disk: on_disk.is_some() && on_disk == set.digest,
+        is_on_disk: (!is_main_file_refused).then_some(is_on_disk),
         refused_at: set.refused_at,
         refused: set.refused_text,
     }
@@ -133,8 +135,11 @@ fn set_words(set: &SetStatus) -> String {
         (Some(text), _) => {
             format!("policies  accepted {since}; the files on disk are REFUSED, an older set runs:\n{text}")
         }
-        (None, true) => format!("policies  accepted {since}, the same as on disk"),
-        (None, false) => format!(
+        (None, Some(true)) => format!("policies  accepted {since}, the same as on disk"),
+        (None, None) => format!(
+            "policies  accepted {since}; renewd.toml has mistakes, so nobody knows whether the files on disk differ"
+        ),
+        (None, Some(false)) => format!(
             "policies  accepted {since}; the files on disk differ: `systemctl reload renewd` takes them"
         ),
     }

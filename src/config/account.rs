@@ -173,7 +173,8 @@ fn refuse_credentials(entry: &Entry<'_>, provider: Option<Provider>) {
 
 impl References<'_> {
     fn read(&self, entry: &Entry<'_>) -> Option<SecretRef> {
-        let reference = match SecretRef::parse(entry.text()?) {
+        let text = entry.text_that_is("a reference to a secret in quotes", SECRET_HELP)?;
+        let reference = match SecretRef::parse(text) {
             Ok(SecretRef::File(path)) => SecretRef::File(self.folder.join(path)),
             Ok(reference) => reference,
             Err(_) => {

@@ -38,11 +38,24 @@ pub struct Spot {
     pub line: usize,
     /// From 1, in characters.
     pub column: usize,
-    /// The line as it may be shown: what may be a secret is masked.
+    /// The line as it may be shown: what may be a secret is masked, and a long line is cut around the place.
     pub text: Arc<str>,
     /// The offending bytes of `text`.
     pub mark: Range<usize>,
 }
+
+impl Spot {
+    /// Whether the line is not shown from its beginning.
+    fn is_cut(&self) -> bool {
+        self.text[..self.mark.start].chars().count() + 1 != self.column
+    }
+}
+
+/// Beyond these, each is shown on a line of its own without its piece of the file.
+const SHOWN_IN_FULL: usize = 100;
+
+/// What a log line, or the row that `status` reads, holds of a refusal.
+const LOGGED_BYTES: usize = 16 * 1024;
 
 /// All mistakes of what was read, then its warnings, each in the order of files and lines. Never without a mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +79,23 @@ impl Diagnostic {
         }
         renderer.render(&[group])
     }
+
+    /// The same on one line, without the piece of the file.
+    fn render_short(&self) -> String {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let spot = self.place.spot.as_ref().map(|spot| format!(":{}:{}", spot.line, spot.column));
+        let help = self.help.as_ref().map(|help| format!("; {help}"));
+        format!(
+            "{severity}: {}{}: {}{}",
+            self.place.file.display(),
+            spot.unwrap_or_default(),
+            self.message,
+            help.unwrap_or_default()
+        )
+    }
 }
 
 fn with_place<'a>(
@@ -79,8 +109,13 @@ fn with_place<'a>(
         None => group.element(Origin::path(path)),
         Some(spot) => {
             let annotation = kind.span(spot.mark.clone()).label(label.map(String::as_str));
-            let snippet = Snippet::source(&*spot.text).path(path).line_start(spot.line);
-            group.element(snippet.annotation(annotation))
+            let snippet = Snippet::source(&*spot.text).line_start(spot.line).annotation(annotation);
+            if !spot.is_cut() {
+                return group.element(snippet.path(path));
+            }
+            // The snippet would count the column from where the line is cut.
+            let origin = Origin::path(path).line(spot.line).char_column(spot.column);
+            group.element(origin).element(snippet)
         }
     }
 }
@@ -121,19 +156,40 @@ impl Refusal {
         self.0.iter().filter(|found| found.severity == Severity::Error)
     }
 
+    /// All of it, the first ones with their piece of the file.
     pub fn render(&self, styled: bool) -> String {
-        let mut text: String = self.0.iter().map(|found| found.render(styled) + "\n\n").collect();
-        match self.mistakes().count() {
-            1 => text.push_str("1 mistake"),
-            count => text.push_str(&format!("{count} mistakes")),
+        let (in_full, short) = self.0.split_at(self.0.len().min(SHOWN_IN_FULL));
+        let mut text: String = in_full.iter().map(|found| found.render(styled) + "\n\n").collect();
+        text.extend(short.iter().map(|found| found.render_short() + "\n"));
+        text + &self.count()
+    }
+
+    /// As much of it as a log line should hold.
+    pub fn render_for_log(&self) -> String {
+        let (mut text, count) = (String::new(), self.count());
+        for (shown, found) in self.0.iter().enumerate() {
+            let piece = found.render(false) + "\n\n";
+            let more = format!("… and {} more: `renewd check` shows all\n", self.0.len() - shown);
+            if text.len() + piece.len() + more.len() + count.len() > LOGGED_BYTES {
+                text.push_str(&more);
+                break;
+            }
+            text.push_str(&piece);
         }
-        text
+        text + &count
+    }
+
+    fn count(&self) -> String {
+        match self.mistakes().count() {
+            1 => "1 mistake".to_owned(),
+            count => format!("{count} mistakes"),
+        }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(false))
+        f.write_str(&self.render_for_log())
     }
 }
 

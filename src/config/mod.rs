@@ -3,16 +3,20 @@
 //! Invariant: nothing read as a secret, or in place of a reference to one, is part of a message.
 
 mod account;
+mod changes;
 mod diagnostic;
 mod environment;
+mod line;
 mod plan;
 mod policies;
 mod policy;
 mod reader;
 mod region;
+mod regular;
 pub mod secrets;
 mod settings;
 mod source;
+mod syntax;
 
 use std::path::Path;
 
@@ -44,6 +48,30 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded<Config>, Re
     let (config, _) =
         settings::read(path, environment, Secrets::LeftAlone, &findings).map_err(Refusal::of_one)?;
     accept(config, findings)
+}
+
+/// What a command beside the daemon goes by.
+#[derive(Debug)]
+pub struct Lenient {
+    /// Where the file has mistakes, only the paths and the zone are to be trusted.
+    pub config: Config,
+    pub refused: Option<Refusal>,
+}
+
+/// Reads `renewd.toml` for what needs little more than its database: a mistake elsewhere in it must not keep
+/// an operator from looking, or from stopping orders.
+///
+/// # Errors
+/// All its mistakes, when they leave a doubt which database is meant.
+pub fn load_leniently(path: &Path, environment: &Environment) -> Result<Lenient, Refusal> {
+    let findings = Findings::default();
+    let (config, surroundings) =
+        settings::read(path, environment, Secrets::LeftAlone, &findings).map_err(Refusal::of_one)?;
+    match accept((), findings) {
+        Ok(_) => Ok(Lenient { config, refused: None }),
+        Err(refusal) if surroundings.is_database_certain => Ok(Lenient { config, refused: Some(refusal) }),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 /// Reads the policies that `config` names. `now` is only the start of the look ahead for warnings.

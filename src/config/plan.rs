@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::config::policy::months_in_words;
 use crate::config::reader::Entry;
 use crate::domain::policy::{Renew, RenewWhen, ScheduleText};
 use crate::schedule::{Schedule, ScheduleError};
@@ -97,7 +98,11 @@ impl Plans {
         let Some(pace) = pace.filter(|pace| *pace < bought) else { return };
         schedule_entry.reader.warn(
             schedule_entry.span(),
-            format!("each firing buys {months} months, and one comes every {pace:#}: it buys faster than time passes"),
+            format!(
+                "each firing buys {}, and one comes every {:#}: it buys faster than time passes",
+                months_in_words(months),
+                in_seconds(pace)
+            ),
             "fire less often, or drop `every_fire` so that only what is about to expire is renewed",
         );
     }
@@ -114,6 +119,10 @@ fn check(
     let verdict = parse(text).map(|_| ());
     verdicts.insert(text.to_owned(), verdict.clone());
     verdict
+}
+
+fn in_seconds(duration: SignedDuration) -> SignedDuration {
+    SignedDuration::from_secs(duration.as_secs())
 }
 
 fn whole_days_up(duration: SignedDuration) -> i64 {

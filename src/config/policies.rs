@@ -57,7 +57,7 @@ pub(crate) fn read(surroundings: &Surroundings, now: Timestamp, findings: &Findi
     }
     let found_nothing = set.policies.is_empty() && findings.mistake_count() == mistakes_before;
     if let Some(file) = files.first().filter(|_| found_nothing) {
-        warn_of_no_policy(file, findings);
+        refuse_no_policy(file, findings);
     }
     set
 }
@@ -111,14 +111,19 @@ fn read_file(
     entries.iter().filter_map(|entry| policy::read(entry, surroundings, plans)).collect()
 }
 
-fn warn_of_no_policy(file: &SourceFile, findings: &Findings) {
-    let place = file.place(0..0);
+/// A file cut short by an editor or a full disk looks the same as one emptied on purpose, and taking it for that
+/// would retire every policy in silence.
+fn refuse_no_policy(file: &SourceFile, findings: &Findings) {
     findings.note(Diagnostic {
-        severity: Severity::Warning,
-        message: "the policy files hold no policy: nothing will be renewed".to_owned(),
-        place,
+        severity: Severity::Error,
+        message: "the policy files hold no policy at all: taking them would retire every one".to_owned(),
+        place: file.place(0..0),
         related: None,
-        help: Some("write [policy.NAME], or take the comment signs off an example".to_owned()),
+        help: Some(
+            "write [policy.NAME], or take the comment signs off an example; to renew nothing on purpose write \
+             enabled = false into the policies, or run `renewd pause`"
+                .to_owned(),
+        ),
     });
 }
 

@@ -8,6 +8,7 @@ use crate::config::plan::Plans;
 use crate::config::reader::{Entry, Table, quoted, suggestion};
 use crate::config::region::read_region;
 use crate::config::settings::Surroundings;
+use crate::domain::money::Fen;
 use crate::domain::policy::{
     Action, ActionKind, OnAutoRenew, OnUnknown, Policy, Renew, RenewWhen, ScheduleText, Terms, Upgrade,
 };
@@ -290,11 +291,11 @@ fn read_renew<'a>(entry: &Entry<'a>, product: Option<Product>) -> Option<(Renew,
 fn read_months(entry: &Entry<'_>, product: Option<Product>, help: &str) -> Option<u32> {
     let Some(product) = product else { return entry.whole_number(1..=LONGEST_TERM_MONTHS) };
     // Any number is asked for first, so that the message can speak of what is sold.
-    let months = entry.whole_number(0..=u32::MAX)?;
+    let months = entry.whole_number_or(0..=u32::MAX, help)?;
     if product.sells_months(months) {
         return Some(months);
     }
-    entry.fail(format!("{product} is not sold for {months} months"), help);
+    entry.fail(format!("{product} is not sold for {}", months_in_words(months)), help);
     None
 }
 
@@ -305,9 +306,9 @@ fn warn_if_always_due(days_entry: Option<&Entry<'_>>, renew: Renew) {
     entry.reader.warn(
         entry.span(),
         format!(
-            "`within_days` is {days}, but {} months can last only {shortest_term_days} days: \
+            "`within_days` is {days}, but {} can last only {shortest_term_days} days: \
             it stays due after each renewal",
-            renew.months
+            months_in_words(renew.months)
         ),
         format!("write at most {shortest_term_days}"),
     );
@@ -338,7 +339,7 @@ fn read_upgrade(entry: &Entry<'_>, product: Option<Product>) -> Option<Upgrade> 
 fn read_terms(table: &mut Table<'_>, product: Option<Product>, action: Option<Action>) -> Option<Terms> {
     let max_price = match table.take("max_price_cny") {
         None => Some(None),
-        Some(entry) => read_amount(&entry).map(Some),
+        Some(entry) => read_amount(&entry).inspect(|price| warn_if_free(&entry, *price)).map(Some),
     };
     let auto_renew_choices = [("skip", OnAutoRenew::Skip), ("renew", OnAutoRenew::Renew)];
     let on_auto_renew = table
@@ -356,6 +357,18 @@ fn read_terms(table: &mut Table<'_>, product: Option<Product>, action: Option<Ac
         unknown: unknown?,
         renew_data_disks: renew_data_disks?,
     })
+}
+
+fn warn_if_free(entry: &Entry<'_>, price: Fen) {
+    if price == Fen::new(0) {
+        let help = "write the most that one order may cost, or remove it";
+        entry.reader.warn(entry.span(), "`max_price_cny` is 0: nothing is ever ordered", help);
+    }
+}
+
+/// `1 month`, `12 months`.
+pub(crate) fn months_in_words(months: u32) -> String {
+    if months == 1 { "1 month".to_owned() } else { format!("{months} months") }
 }
 
 fn read_data_disks(entry: &Entry<'_>, product: Option<Product>) -> Option<bool> {

@@ -10,12 +10,16 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::diagnostic::{Diagnostic, Place, Severity};
 use crate::config::source::SourceFile;
+use crate::config::syntax;
 
 /// Longer offending text is shortened in messages; the marked line shows it whole.
 const LONGEST_QUOTE: usize = 80;
 
 /// How alike (of 1) a word must be to a known one to be taken for its misspelling.
 const ALIKE: f64 = 0.5;
+
+/// Known words listed where none is alike; accounts may be many.
+const MOST_LISTED: usize = 24;
 
 /// Everything found in all files, in the order of finding.
 #[derive(Default)]
@@ -65,20 +69,22 @@ pub(crate) fn parse<'a>(file: &'a SourceFile, findings: &'a Findings) -> (Reader
     let mut mistakes: Vec<_> = errors.iter().map(|error| (error.span().unwrap_or(0..0), error)).collect();
     mistakes.sort_by_key(|(span, _)| span.start);
     mistakes.dedup_by_key(|(span, _)| file.line_number(span.start));
+    let mut second_table = None;
     for (span, error) in mistakes {
-        reader.fail(span, error.message(), syntax_help(error.message()));
+        let line = file.line_number(span.start);
+        let message = error.message();
+        if syntax::is_duplicate(message) {
+            if file.is_header(line) {
+                second_table = Some(line);
+            } else if second_table.is_some() && file.header_line(line) == second_table {
+                // All that stands in the table is there twice because the table is.
+                continue;
+            }
+        }
+        reader.fail(span.clone(), message, syntax::help(message, &file.text()[span.start..]));
+        file.mark_broken(line);
     }
     (reader, root)
-}
-
-fn syntax_help(message: &str) -> &'static str {
-    if message.starts_with("string values must be quoted") {
-        "put the value in quotes: key = \"value\""
-    } else if message.starts_with("duplicate key") {
-        "each key and each [table] is written once"
-    } else {
-        "see https://toml.io for the syntax"
-    }
 }
 
 impl<'a> Reader<'a> {
@@ -94,7 +100,11 @@ impl<'a> Reader<'a> {
         self.note(Severity::Warning, span, message.into(), help.into());
     }
 
+    /// Of a line whose syntax is broken no more is said: it may be only misread.
     pub(crate) fn note(self, severity: Severity, span: Range<usize>, message: String, help: String) {
+        if self.file.is_broken(self.file.line_number(span.start)) {
+            return;
+        }
         let place = self.file.place(span);
         self.findings.note(Diagnostic { severity, message, place, related: None, help: Some(help) });
     }
@@ -197,16 +207,24 @@ impl<'a> Entry<'a> {
     }
 
     fn fail_kind(&self, wanted: &str) {
+        self.fail_kind_with(wanted, &format!("write {wanted}"));
+    }
+
+    fn fail_kind_with(&self, wanted: &str, help: &str) {
         let found = kind_of(self.value.get_ref());
-        let message = format!("`{}` must be {wanted}, not {found}", self.key);
-        self.fail(message, format!("write {wanted}"));
+        self.fail(format!("`{}` must be {wanted}, not {found}", self.key), help);
     }
 
     /// Text on one line. Of any other nothing is ever repeated: for want of a closing quote it may
     /// have swallowed a secret.
     pub(crate) fn text(&self) -> Option<&'a str> {
+        self.text_that_is("text in quotes", "write text in quotes")
+    }
+
+    /// As [`Entry::text`], where what is wanted has a name of its own.
+    pub(crate) fn text_that_is(&self, wanted: &str, help: &str) -> Option<&'a str> {
         let Some(text) = self.value.get_ref().as_str() else {
-            self.fail_kind("text in quotes");
+            self.fail_kind_with(wanted, help);
             return None;
         };
         if text.contains(char::is_control) {
@@ -231,6 +249,15 @@ impl<'a> Entry<'a> {
     where
         N: TryFrom<u64> + PartialOrd + fmt::Display,
     {
+        let help = format!("write a whole number from {} to {}", range.start(), range.end());
+        self.whole_number_or(range, &help)
+    }
+
+    /// As [`Entry::whole_number`]; `help` says which numbers are right.
+    pub(crate) fn whole_number_or<N>(&self, range: RangeInclusive<N>, help: &str) -> Option<N>
+    where
+        N: TryFrom<u64> + PartialOrd + fmt::Display,
+    {
         let Some(integer) = self.value.get_ref().as_integer() else {
             self.fail_kind("a whole number");
             return None;
@@ -240,7 +267,7 @@ impl<'a> Entry<'a> {
             number.and_then(|number| N::try_from(number).ok()).filter(|number| range.contains(number));
         if number.is_none() {
             let message = format!("`{}` is {integer}, out of range", self.key);
-            self.fail(message, format!("write a whole number from {} to {}", range.start(), range.end()));
+            self.fail(message, help);
         }
         number
     }
@@ -318,8 +345,16 @@ pub(crate) fn suggestion<'k>(word: &str, known: impl IntoIterator<Item = &'k str
     match nearest(word, known.iter().copied()) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None if known.is_empty() => "remove it".to_owned(),
+        None if known.len() > MOST_LISTED => {
+            format!("known here: {} and {} more", known[..MOST_LISTED].join(", "), known.len() - MOST_LISTED)
+        }
         None => format!("known here: {}", known.join(", ")),
     }
+}
+
+/// Whether `word` may be a misspelling of `known`, or is it.
+pub(crate) fn alike_to(known: &str, word: &str) -> bool {
+    nearest(word, [known]).is_some()
 }
 
 pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::config::diagnostic::Severity;
 use crate::config::environment::Environment;
+use crate::config::regular;
 use crate::domain::secret::{Secret, SecretRef};
 
 /// Where systemd keeps the service's credentials: commands run from a shell look there.
@@ -87,6 +88,12 @@ pub(crate) fn doubt(reference: &SecretRef, environment: &Environment) -> Option<
         SecretError::Unreadable { source, .. } if is_closed(source) => {
             (Severity::Warning, "it is enough that the user that the service runs as can read it")
         }
+        SecretError::Unreadable { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
+            (Severity::Error, "name the file in the folder")
+        }
+        SecretError::Unreadable { source, .. } if source.kind() == io::ErrorKind::InvalidInput => {
+            (Severity::Error, "name a plain file with mode 600, the secret alone in it")
+        }
         SecretError::Unreadable { .. } => {
             (Severity::Error, "create it with mode 600, the secret alone in it, or name another path")
         }
@@ -115,7 +122,7 @@ fn read_credential(
 }
 
 fn open(reference: &SecretRef, path: &Path) -> Result<File, SecretError> {
-    File::open(path).map_err(|error| unreadable(reference, error))
+    regular::open(path).map_err(|error| unreadable(reference, error))
 }
 
 /// Asks the open file, not the path: what was judged is what is read.

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::account::{self, Account, References};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::environment::Environment;
-use crate::config::reader::{Entry, Findings, Table, nearest, parse, quoted};
+use crate::config::reader::{Entry, Findings, Table, alike_to, nearest, parse, quoted};
 use crate::config::source::{Disclosure, SourceFile};
 use crate::domain::product::{AccountName, Provider};
 use crate::schedule::Schedule;
@@ -75,6 +75,7 @@ const LONGEST_SETTLE_SECONDS: u32 = 30 * DAY_SECONDS;
 const MOST_ATTEMPTS: u32 = 10_000;
 const LONGEST_HISTORY_DAYS: u32 = 36_500;
 
+const DATABASE_FILE: &str = "renewd.db";
 const DEFAULT_ZONE: &str = "UTC";
 const DEFAULT_LEVEL: &str = "info";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
@@ -108,6 +109,8 @@ pub(crate) struct Surroundings {
     pub(crate) timezone: String,
     /// None when the file is too broken to know which accounts it names.
     pub(crate) accounts: Option<BTreeMap<AccountName, Option<Provider>>>,
+    /// Whether the file says beyond doubt which database is meant, mistakes elsewhere aside.
+    pub(crate) is_database_certain: bool,
 }
 
 impl Surroundings {
@@ -117,6 +120,7 @@ impl Surroundings {
             policies: config.policies.clone(),
             timezone: config.timezone.clone(),
             accounts: Some(accounts.map(|(name, account)| (name.clone(), Some(account.provider))).collect()),
+            is_database_certain: true,
         }
     }
 }
@@ -142,13 +146,18 @@ pub(crate) fn read(
     let (reader, root) = parse(&file, findings);
     let mut root = reader.root(&root);
     let folder = path.parent().unwrap_or(Path::new(""));
-    let default_database = || environment.state_directory().unwrap_or(folder.to_owned()).join("renewd.db");
+    let default_database = || environment.state_directory().unwrap_or(folder.to_owned()).join(DATABASE_FILE);
     let look_in = (secrets == Secrets::LookedAt).then_some(environment);
     let (providers, accounts) = read_accounts(&mut root, References { folder, look_in });
+    let database = read_database(&mut root, folder);
+    let is_database_certain = lines_like_database(&file) == usize::from(database.is_some());
     let config = Config {
         source: path.to_owned(),
-        database: read_path(&mut root, "database", folder).unwrap_or_else(default_database),
-        policies: read_path(&mut root, "policies", folder).unwrap_or_else(|| folder.join("policies.d")),
+        database: database.unwrap_or_else(default_database),
+        policies: root
+            .take("policies")
+            .and_then(|entry| read_path(&entry, folder))
+            .unwrap_or_else(|| folder.join("policies.d")),
         timezone: read_zone(&mut root).unwrap_or(DEFAULT_ZONE.to_owned()),
         log: read_log(&mut root, environment, findings),
         http: root.take("http").and_then(|entry| read_http(&entry)),
@@ -161,8 +170,19 @@ pub(crate) fn read(
         policies: config.policies.clone(),
         timezone: config.timezone.clone(),
         accounts: (!reader.is_broken()).then_some(providers),
+        is_database_certain,
     };
     Ok((config, surroundings))
+}
+
+/// Lines that give a database, in their place or not, well spelt or not: more than one that is understood may
+/// mean any.
+fn lines_like_database(file: &SourceFile) -> usize {
+    let is_like = |line: &&str| {
+        let key = line.split_once('=').map_or(*line, |(key, _)| key);
+        !line.trim_start().starts_with('#') && alike_to("database", key.trim().trim_matches(['"', '\'']))
+    };
+    file.text().lines().filter(is_like).count()
 }
 
 type Declared = (BTreeMap<AccountName, Option<Provider>>, BTreeMap<AccountName, Account>);
@@ -190,11 +210,20 @@ fn read_accounts(root: &mut Table<'_>, references: References<'_>) -> Declared {
     declared
 }
 
-fn read_path(root: &mut Table<'_>, key: &'static str, folder: &Path) -> Option<PathBuf> {
-    let entry = root.take(key)?;
+fn read_database(root: &mut Table<'_>, folder: &Path) -> Option<PathBuf> {
+    let entry = root.take("database")?;
+    let path = read_path(&entry, folder)?;
+    if path.is_dir() {
+        entry.fail("`database` names a folder", format!("name the file in it, such as {DATABASE_FILE}"));
+        return None;
+    }
+    Some(path)
+}
+
+fn read_path(entry: &Entry<'_>, folder: &Path) -> Option<PathBuf> {
     let text = entry.text()?;
     if text.is_empty() {
-        entry.fail(format!("`{key}` is empty"), "write a path, or leave the key out");
+        entry.fail(format!("`{}` is empty", entry.key), "write a path, or leave the key out");
         return None;
     }
     Some(folder.join(text))
@@ -215,8 +244,8 @@ fn read_zone(root: &mut Table<'_>) -> Option<String> {
 fn read_log(root: &mut Table<'_>, environment: &Environment, findings: &Findings) -> LogConfig {
     let mut log = root.take("log").and_then(|entry| read_log_table(&entry)).unwrap_or_default();
     if let Some(level) = environment.log_level() {
-        match check_level(&level) {
-            Ok(()) => log.level = level,
+        match read_level(&level) {
+            Ok(level) => log.level = level,
             Err((message, help)) => {
                 findings.mistake_of_file(Path::new("RENEWD_LOG"), format!("RENEWD_LOG {message}"), &help);
             }
@@ -236,29 +265,60 @@ fn read_log_table(entry: &Entry<'_>) -> Option<LogConfig> {
     let format = table.take("format").and_then(|entry| entry.choice(&formats)).unwrap_or_default();
     let level = table.take("level").and_then(|entry| {
         let level = entry.text()?;
-        let checked = check_level(level);
-        checked.map_err(|(message, help)| entry.fail(format!("`level` {message}"), help)).ok()?;
-        Some(level.to_owned())
+        let read = read_level(level);
+        read.map_err(|(message, help)| entry.fail(format!("`level` {message}"), help)).ok()
     });
     table.refuse_unknown_keys();
     Some(LogConfig { format, level: level.unwrap_or(DEFAULT_LEVEL.to_owned()) })
 }
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+const LEVEL_HELP: &str =
+    "write error, warn, info, debug or trace, or a filter such as \"info,renewd::engine=debug\"";
 
-/// The filter syntax takes any lone word for the name of a module, `inof` too.
-fn check_level(level: &str) -> Result<(), (String, String)> {
-    let help = "write error, warn, info, debug or trace, or a filter such as \"info,renewd::engine=debug\"";
-    if let Err(error) = EnvFilter::try_new(level) {
-        return Err((format!("is {}: {error}", quoted(level)), help.to_owned()));
-    }
-    let lone_words = level.split(',').map(str::trim).filter(|part| part.chars().all(char::is_alphabetic));
-    for word in lone_words.filter(|word| !LEVELS.contains(&word.to_ascii_lowercase().as_str())) {
-        if let Some(near) = nearest(word, LEVELS) {
-            return Err((format!("is not a level: {}", quoted(word)), format!("did you mean `{near}`?")));
+/// Much of what the filter syntax takes would silence everything: a lone word is the name of a module to it, a
+/// number a level, brackets a span. Gives back what passes without blanks, as the service reads it.
+fn read_level(level: &str) -> Result<String, (String, String)> {
+    let mut lone_levels = 0;
+    let parts: Vec<&str> = level.split(',').map(str::trim).collect();
+    for part in &parts {
+        let (target, word) =
+            part.split_once('=').map_or((None, *part), |(target, word)| (Some(target), word));
+        if !LEVELS.contains(&word.to_ascii_lowercase().as_str()) {
+            let near = nearest(word, LEVELS).map(|near| format!("did you mean `{near}`?"));
+            let message = format!("is not a level: {}", quoted(word));
+            return Err((message, near.unwrap_or_else(|| LEVEL_HELP.to_owned())));
+        }
+        match target {
+            None => lone_levels += 1,
+            Some(target) if is_module_path(target) => {}
+            Some(target) => {
+                let message = format!("is not for the name of a module: {}", quoted(target));
+                return Err((message, LEVEL_HELP.to_owned()));
+            }
         }
     }
-    Ok(())
+    if lone_levels > 1 {
+        let help = "write one level for all, and others only as module=level";
+        return Err((
+            format!("has {lone_levels} levels for all modules: {}", quoted(level)),
+            help.to_owned(),
+        ));
+    }
+    let level = parts.join(",");
+    match EnvFilter::builder().parse(&level) {
+        Ok(_) => Ok(level),
+        Err(error) => Err((format!("is {}: {error}", quoted(&level)), LEVEL_HELP.to_owned())),
+    }
+}
+
+/// Such as `renewd::engine`.
+fn is_module_path(text: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    text.split("::").all(is_name)
 }
 
 fn read_http(entry: &Entry<'_>) -> Option<HttpConfig> {

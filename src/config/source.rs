@@ -1,14 +1,16 @@
 //! A configuration file in memory: its lines, and which part of a line may be shown.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::fs;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 
-use crate::config::diagnostic::{Diagnostic, Place, Severity, Spot};
+use crate::config::diagnostic::{Diagnostic, Place, Severity};
+use crate::config::line::ShownLine;
+use crate::config::regular;
 use crate::domain::secret::SecretRef;
 
 /// Stands for each character that is not shown, so that columns stay what they are.
@@ -60,16 +62,20 @@ pub(crate) struct SourceFile {
     line_starts: Vec<usize>,
     /// By line: whether it begins inside a text over several lines.
     inside_long_text: Vec<bool>,
+    /// By line: the line of the header of the table that it stands in, none above the first.
+    headers: Vec<Option<usize>>,
+    /// Lines whose syntax is broken.
+    broken_lines: RefCell<HashSet<usize>>,
     disclosure: Disclosure,
     /// Lines as they may be shown; one long line may be the place of many mistakes.
-    shown_lines: RefCell<HashMap<usize, Arc<str>>>,
+    shown_lines: RefCell<HashMap<usize, Rc<ShownLine>>>,
 }
 
 impl SourceFile {
     /// # Errors
     /// The file cannot be read or is not UTF-8.
     pub(crate) fn read(path: &Path, disclosure: Disclosure) -> Result<SourceFile, Box<Diagnostic>> {
-        let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
+        let bytes = regular::read(path).map_err(|error| unreadable(path, &error))?;
         match String::from_utf8(bytes) {
             Ok(text) => Ok(SourceFile::new(path, text, disclosure)),
             Err(error) => {
@@ -92,11 +98,14 @@ impl SourceFile {
         let line_starts: Vec<usize> =
             std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let inside_long_text = lines_inside_long_text(&text);
+        let headers = headers_of_lines(&text, &inside_long_text);
         SourceFile {
             path: path.to_owned(),
             text,
             line_starts,
             inside_long_text,
+            headers,
+            broken_lines: RefCell::default(),
             disclosure,
             shown_lines: RefCell::default(),
         }
@@ -115,18 +124,30 @@ impl SourceFile {
         self.line_starts.partition_point(|start| *start <= offset)
     }
 
+    /// The line of the header of the table that the line stands in.
+    pub(crate) fn header_line(&self, line: usize) -> Option<usize> {
+        self.headers[line - 1]
+    }
+
+    pub(crate) fn is_header(&self, line: usize) -> bool {
+        self.headers.get(line).is_some_and(|header| *header == Some(line))
+    }
+
+    pub(crate) fn mark_broken(&self, line: usize) {
+        self.broken_lines.borrow_mut().insert(line);
+    }
+
+    pub(crate) fn is_broken(&self, line: usize) -> bool {
+        self.broken_lines.borrow().contains(&line)
+    }
+
     /// The place of `span`; of a span over several lines, of its first.
     pub(crate) fn place(&self, span: Range<usize>) -> Place {
         let line = self.line_number(span.start);
         let line_start = self.line_starts[line - 1];
-        let line_end = line_start + self.line(line).len();
-        let text = self.shown_line(line);
-        // Counted in characters: a mask is shorter in bytes than what it stands for.
-        let column = |at: usize| self.text[line_start..at.clamp(line_start, line_end)].chars().count();
-        let (first, last) = (column(span.start), column(span.end.max(span.start)));
-        let offset = |column| text.char_indices().nth(column).map_or(text.len(), |(at, _)| at);
-        let mark = offset(first)..offset(last);
-        Place { file: self.path.clone(), spot: Some(Spot { line, column: first + 1, text, mark }) }
+        let of_line = |at: usize| at.saturating_sub(line_start);
+        let spot = self.shown_line(line).spot(line, of_line(span.start)..of_line(span.end));
+        Place { file: self.path.clone(), spot: Some(spot) }
     }
 
     fn line(&self, line: usize) -> &str {
@@ -137,30 +158,23 @@ impl SourceFile {
 
     /// The header of the table that the line stands in; a header stands in none.
     fn header(&self, line: usize) -> &str {
-        let is_header = |line: &usize| {
-            let is_in_text = self.inside_long_text.get(line - 1) == Some(&true);
-            !is_in_text && self.line(*line).trim_start().starts_with('[')
-        };
-        (1..line).rev().find(is_header).map_or("", |line| self.line(line))
+        self.headers[line - 1].map_or("", |header| self.line(header))
     }
 
-    fn shown_line(&self, line: usize) -> Arc<str> {
+    fn shown_line(&self, line: usize) -> Rc<ShownLine> {
         let mut shown_lines = self.shown_lines.borrow_mut();
-        shown_lines.entry(line).or_insert_with(|| self.masked_line(line)).clone()
+        let shown = || Rc::new(ShownLine::new(self.line(line), &self.masked_line(line)));
+        shown_lines.entry(line).or_insert_with(shown).clone()
     }
 
-    fn masked_line(&self, line: usize) -> Arc<str> {
+    fn masked_line(&self, line: usize) -> Cow<'_, str> {
         let text = self.line(line);
         let inside_long_text = self.inside_long_text.get(line - 1) == Some(&true);
         let hidden_from =
             if inside_long_text { Some(0) } else { self.disclosure.hidden_from(text, self.header(line)) };
         let Some(hidden_from) = hidden_from else { return text.into() };
         let (shown, hidden) = text.split_at(hidden_from);
-        shown
-            .chars()
-            .chain(hidden.chars().map(|c| if c == ' ' { ' ' } else { MASK }))
-            .collect::<String>()
-            .into()
+        shown.chars().chain(hidden.chars().map(|c| if c == ' ' { ' ' } else { MASK })).collect()
     }
 }
 
@@ -262,11 +276,25 @@ fn lines_inside_long_text(text: &str) -> Vec<bool> {
     text.split('\n').map(&mut line_begins_inside).collect()
 }
 
+/// By line: the last header before it.
+fn headers_of_lines(text: &str, inside_long_text: &[bool]) -> Vec<Option<usize>> {
+    let mut header = None;
+    let before = |(at, line): (usize, &str)| {
+        let of_line = header;
+        if !inside_long_text[at] && line.trim_start().starts_with('[') {
+            header = Some(at + 1);
+        }
+        of_line
+    };
+    text.split('\n').enumerate().map(before).collect()
+}
+
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Box<Diagnostic> {
     let help = match error.kind() {
         io::ErrorKind::NotFound => Some("create it, or name another path".to_owned()),
         io::ErrorKind::PermissionDenied => Some("let the user that renewd runs as read it".to_owned()),
         io::ErrorKind::IsADirectory => Some("this is a folder: name the file in it".to_owned()),
+        io::ErrorKind::InvalidInput => Some("put a plain file in its place".to_owned()),
         _ => None,
     };
     Box::new(Diagnostic {
@@ -284,12 +312,12 @@ mod tests {
 
     fn shown(disclosure: Disclosure, line: &str) -> String {
         let file = SourceFile::new(Path::new("x.toml"), line.to_owned(), disclosure);
-        file.shown_line(1).to_string()
+        file.shown_line(1).text()
     }
 
     fn last_shown(text: &str) -> String {
         let file = SourceFile::new(Path::new("x.toml"), text.to_owned(), Disclosure::Guarded);
-        file.shown_line(text.lines().count()).to_string()
+        file.shown_line(text.lines().count()).text()
     }
 
     #[test]
@@ -358,6 +386,6 @@ mod tests {
     fn lines_of_a_long_text_are_not_shown_at_all() {
         let text = "secret_key = \"\"\"\nhunter2\n".to_owned();
         let file = SourceFile::new(Path::new("x.toml"), text, Disclosure::Guarded);
-        assert_eq!(&*file.shown_line(2), "*******");
+        assert_eq!(file.shown_line(2).text(), "*******");
     }
 }

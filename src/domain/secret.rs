@@ -47,18 +47,29 @@ pub struct LiteralSecret;
 impl SecretRef {
     pub fn parse(text: &str) -> Result<SecretRef, LiteralSecret> {
         let (kind, name) = text.split_once(':').ok_or(LiteralSecret)?;
-        if name.is_empty() {
+        if name.is_empty() || name.trim() != name {
             return Err(LiteralSecret);
         }
         match kind {
-            "credential" if !name.contains(['/', '\0']) && name != ".." && name != "." => {
-                Ok(SecretRef::Credential(name.to_owned()))
-            }
-            "env" if !name.contains(['=', '\0']) => Ok(SecretRef::Env(name.to_owned())),
-            "file" => Ok(SecretRef::File(PathBuf::from(name))),
+            "credential" if is_credential_name(name) => Ok(SecretRef::Credential(name.to_owned())),
+            "env" if is_variable_name(name) => Ok(SecretRef::Env(name.to_owned())),
+            "file" if !name.contains('\0') => Ok(SecretRef::File(PathBuf::from(name))),
             _ => Err(LiteralSecret),
         }
     }
+}
+
+/// As systemd takes them: the name of a file, printable, short.
+fn is_credential_name(name: &str) -> bool {
+    const LONGEST: usize = 255;
+    let is_allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
+    name.len() <= LONGEST && name.chars().all(is_allowed) && name != ".." && name != "."
+}
+
+/// As shells and systemd take them.
+fn is_variable_name(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 impl fmt::Display for SecretRef {
@@ -79,6 +90,27 @@ mod tests {
     fn a_literal_is_refused_without_being_repeated() {
         let refused = SecretRef::parse("AKIDverysecret").unwrap_err();
         assert!(!refused.to_string().contains("AKIDverysecret"));
+    }
+
+    #[test]
+    fn what_no_variable_or_credential_can_be_called_is_no_reference() {
+        for text in [
+            "env: LITERALX",
+            "env:LITERAL X",
+            "env:1LITERAL",
+            "env:LIT-ERAL",
+            "env:",
+            "credential: LITERALX",
+            "credential:a/b",
+            "credential:..",
+            "credential:é",
+            "file: /run/key",
+        ] {
+            assert!(SecretRef::parse(text).is_err(), "{text}");
+        }
+        for text in ["env:SHOP_ID2", "env:_x", "credential:shop-secret.id_1", "file:keys/my key"] {
+            assert_eq!(SecretRef::parse(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]

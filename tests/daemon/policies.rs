@@ -31,11 +31,57 @@ fn a_broken_main_file_ends_with_78_whatever_was_accepted_before() {
     let path = stage.folder().join("renewd.toml");
     let broken = std::fs::read_to_string(&path).unwrap().replace("first_delay_seconds", "first_delay");
     std::fs::write(path, broken).unwrap();
-    for arguments in [&["run"][..], &["check"], &["orders"]] {
+    for arguments in [&["run"][..], &["check"]] {
         let output = stage.renewd(arguments);
         assert_eq!(output.status.code(), Some(78), "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains("first_delay"), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn a_mistake_in_the_main_file_does_not_keep_an_operator_from_looking_and_pausing() {
+    let stage = Stage::new();
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let daemon = stage.start();
+    stage.until_order("crs-sandbox-1", "confirmed");
+    let path = stage.folder().join("renewd.toml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    let good = format!("# database = \"commented.db\"\n{good}");
+    let typing_errors = [
+        good.replace("first_delay_seconds = 1", "first_delay = 1"),
+        good.replace("provider = \"tencentcloud\"", "provider = tencentcloud"),
+        good.replace("[retry]", "[retry"),
+    ];
+    for broken in &typing_errors {
+        std::fs::write(&path, broken).unwrap();
+        for arguments in [
+            &["orders"][..],
+            &["runs"],
+            &["instances"],
+            &["policies"],
+            &["status"],
+            &["why", "crs-sandbox-1"],
+            &["pause", "--note", "looking"],
+            &["resume"],
+        ] {
+            let output = stage.renewd(arguments);
+            assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+            assert!(stderr(&output).contains("`renewd check` shows them"), "{}", stderr(&output));
+        }
+        assert_eq!(stage.orders().len(), 1);
+    }
+    // Where the mistake is about the database itself, no other one is taken for it.
+    for broken in [
+        good.replace("database = \"renewd.db\"", "databse = \"renewd.db\""),
+        good.replace("database = \"renewd.db\"", "database = renewd.db"),
+        good.replace("database = \"renewd.db\"", "database = 7"),
+        good.replace("[retry]", "[retry]\ndatabase = \"other.db\""),
+        good.replace("database = \"renewd.db\"", "database = \"renewd.db\"\ndatabase = \"other.db\""),
+    ] {
+        std::fs::write(&path, &broken).unwrap();
+        assert_eq!(stage.renewd(&["pause"]).status.code(), Some(78), "{broken}");
+    }
+    daemon.stop();
 }
 
 #[test]
@@ -107,6 +153,58 @@ fn a_reload_takes_a_good_edit_whole_and_refuses_a_broken_one_whole() {
     daemon.stop();
     assert!(stage.cloud.ledger().is_empty());
     assert!(stage.orders().is_empty());
+}
+
+#[test]
+fn a_set_emptied_by_an_editor_or_a_full_disk_retires_nothing() {
+    let stage = Stage::new();
+    stage.expires_in_days("crs-sandbox-1", 200);
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let daemon = stage.start();
+    stage.write_policies("");
+    let refused = daemon.reload("config.refused");
+    assert_eq!(refused["level"], "ERROR");
+    assert!(text(&refused, "message").contains("hold no policy at all"), "{refused:#}");
+    assert_eq!(stage.list(&["policies"])[0]["retired"], false);
+    daemon.stop();
+
+    let stage = Stage::new();
+    stage.write_policies("# nothing yet\n");
+    assert_eq!(stage.renewd(&["run"]).status.code(), Some(78), "nothing was ever accepted");
+}
+
+#[test]
+fn a_reload_refuses_a_broken_main_file_and_names_what_would_take_a_restart() {
+    let stage = Stage::new();
+    stage.expires_in_days("crs-sandbox-1", 200);
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let daemon = stage.start();
+    let path = stage.folder().join("renewd.toml");
+    let good = std::fs::read_to_string(&path).unwrap();
+
+    std::fs::write(&path, good.replace("[retry]", "[rety]")).unwrap();
+    stage.write_policies(&policy("week", &["crs-sandbox-1"], ""));
+    let refused = daemon.reload("config.refused");
+    assert_eq!(refused["level"], "ERROR");
+    assert!(text(&refused, "message").contains("renewd.toml:"), "{refused:#}");
+    assert_eq!(stage.list(&["policies"])[0]["policy"], "month", "all stays as it runs");
+    assert!(daemon.events("config.reloaded").is_empty());
+
+    let changed = good.replace("settle_seconds = 3", "settle_seconds = 4")
+        + "[account.other]\nprovider = \"tencentcloud\"\nsecret_id = \"env:OTHER_ID\"\nsecret_key = \"env:OTHER_KEY\"\n";
+    std::fs::write(&path, changed).unwrap();
+    daemon.reload("config.reloaded");
+    let warned = daemon.until_event_that("config.doubtful", |event| {
+        text(event, "message").contains("[retry], [account.other] (new) take a restart")
+    });
+    assert_eq!(warned["level"], "WARN");
+    assert_eq!(stage.list(&["policies", "--state", "enabled"])[0]["policy"], "week");
+
+    std::fs::write(&path, good).unwrap();
+    let warnings = daemon.events("config.doubtful").len();
+    daemon.reload("config.reloaded");
+    assert_eq!(daemon.events("config.doubtful").len(), warnings, "nothing differs any more");
+    daemon.stop();
 }
 
 /// Next firings move on by themselves.
