@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use renewd::clock::Clock;
+use renewd::clock::{Clock, ManualClock};
 use renewd::cloud::{Cloud, Credentials, Endpoint, Limits as CallLimits};
 use renewd::domain::policy::Policy;
-use renewd::domain::product::AccountName;
+use renewd::domain::product::{AccountName, Provider};
 use renewd::domain::secret::Secret;
 use renewd::engine::{Account, Engine, Lane, Limits, Reconcile, SecondWatch, Settings, Step, Ticker};
 use renewd::retry::Pace;
@@ -64,10 +64,10 @@ impl Life {
             };
             let endpoint = Some(Endpoint::parse(base_url).unwrap());
             let zone = TimeZone::fixed(jiff::tz::offset(8));
-            let cloud = Cloud::with_limits(*provider, keys(), endpoint, zone, Arc::clone(&clock), call_limits());
+            let cloud = clients().anew(*provider, keys(), endpoint, zone, Arc::clone(&clock));
             let limits = budgets.get(name).copied().unwrap_or_default();
             let name = AccountName::parse(name).unwrap();
-            Account::new(name, *provider, cloud.unwrap(), HashMap::new(), limits, Box::new(move || Ok(keys())))
+            Account::new(name, *provider, cloud, HashMap::new(), limits, Box::new(move || Ok(keys())))
         });
         let accounts = accounts.collect();
         let engine = Arc::new(Engine::new(store, clock, accounts, settings()));
@@ -164,6 +164,16 @@ fn settings() -> Settings {
         settle: SETTLE,
         zone: TimeZone::UTC,
     }
+}
+
+/// HTTP clients for all lives: each has to read the machine's certificates first.
+fn clients() -> &'static Cloud {
+    static CLIENTS: OnceLock<Cloud> = OnceLock::new();
+    CLIENTS.get_or_init(|| {
+        let none = Credentials { key_id: Secret::new(""), secret_key: Secret::new(""), token: None };
+        let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+        Cloud::with_limits(Provider::TencentCloud, none, None, TimeZone::UTC, clock, call_limits()).unwrap()
+    })
 }
 
 fn call_limits() -> CallLimits {

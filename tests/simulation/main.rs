@@ -10,6 +10,8 @@ mod clocks;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod found;
+#[cfg(test)]
 mod journal;
 #[cfg(test)]
 mod life;
@@ -19,5 +21,7 @@ mod operation;
 mod oracle;
 #[cfg(test)]
 mod play;
+#[cfg(test)]
+mod sequences;
 #[cfg(test)]
 mod stage;

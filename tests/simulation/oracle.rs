@@ -45,7 +45,7 @@ pub struct OrderLine {
     pub state: String,
     pub order_id: Option<String>,
     client_token: Option<String>,
-    code: Option<String>,
+    pub code: Option<String>,
     settled_by: Option<String>,
     epoch: i64,
     intended_at: Timestamp,
