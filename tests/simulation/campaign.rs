@@ -80,7 +80,10 @@ async fn story(seed: u64, list: &[Operation]) -> Result<(), Broken> {
         play(&mut stage, operation).await.map_err(at_operation)?;
     }
     // What the last operation queued is taken up before the books are closed.
-    let closed = async { stage.turn(true).await?; stage.check_books().await };
+    let closed = async {
+        stage.turn(true).await?;
+        stage.check_books().await
+    };
     closed.await.map_err(|broken| format!("after the list: {broken}"))?;
     stage.calm(policies()).await.map_err(|broken| format!("in the calm after it: {broken}"))
 }

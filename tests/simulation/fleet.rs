@@ -20,8 +20,7 @@ pub const ACCOUNTS: [(&str, &str, Provider); 3] = [
     ("farm", "AKLTsandbox-farm", Provider::Volcengine),
 ];
 
-pub const INSTANCES: [&str; 8] =
-    ["crs-a", "crs-b", "crs-each", "ins-a", "ins-b", "ins-each", "i-a", "i-b"];
+pub const INSTANCES: [&str; 8] = ["crs-a", "crs-b", "crs-each", "ins-a", "ins-b", "ins-each", "i-a", "i-b"];
 
 pub const SCHEDULES: [&str; 4] = ["0 4 * * *", "0 6 * * 3", "30 2 1 * *", "0 */12 * * *"];
 

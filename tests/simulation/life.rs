@@ -53,8 +53,11 @@ impl Life {
         clocks: &Arc<Clocks>,
         budgets: &Budgets,
     ) -> Result<Life, Broken> {
-        let lock = DaemonLock::acquire(&folder.join(format!("life-{number}.db"))).map_err(|error| error.to_string())?;
-        let store = Store::open_for_daemon(&folder.join("renewd.db"), &lock).await.map_err(|error| error.to_string())?;
+        let lock = DaemonLock::acquire(&folder.join(format!("life-{number}.db")))
+            .map_err(|error| error.to_string())?;
+        let store = Store::open_for_daemon(&folder.join("renewd.db"), &lock)
+            .await
+            .map_err(|error| error.to_string())?;
         let clock: Arc<dyn Clock> = Arc::clone(clocks) as Arc<dyn Clock>;
         let accounts = ACCOUNTS.iter().map(|(name, key_id, provider)| {
             let keys = move || Credentials {

@@ -25,3 +25,5 @@ mod play;
 mod sequences;
 #[cfg(test)]
 mod stage;
+#[cfg(test)]
+mod year;

@@ -12,41 +12,105 @@ use crate::fleet::{ACCOUNTS, INSTANCES, SCHEDULES};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
     /// Time passes and the daemon works.
-    Advance { seconds: u64 },
+    Advance {
+        seconds: u64,
+    },
     /// Time passes and the daemon does not run.
-    Outage { seconds: u64 },
-    Suspend { seconds: u64 },
+    Outage {
+        seconds: u64,
+    },
+    Suspend {
+        seconds: u64,
+    },
     /// The machine's wall clock alone.
-    JumpClock { seconds: i64 },
+    JumpClock {
+        seconds: i64,
+    },
     SetClockRight,
-    Spoil { api: &'static str, effect: Effect, spoilt: Spoilt, times: u32 },
-    Lag { api: &'static str, seconds: u64, times: u32 },
+    Spoil {
+        api: &'static str,
+        effect: Effect,
+        spoilt: Spoilt,
+        times: u32,
+    },
+    Lag {
+        api: &'static str,
+        seconds: u64,
+        times: u32,
+    },
     /// A round in which answers come while other parts go on.
     Unsettled,
     FireTwice,
-    Retire { policy: usize },
+    Retire {
+        policy: usize,
+    },
     /// All that is retired comes back.
     Return,
-    Edit { policy: usize, edit: Edit },
-    EmptyFolder { seconds: u64 },
-    Pause { scope: Scope, hours: Option<i64> },
-    Resume { scope: Scope },
+    Edit {
+        policy: usize,
+        edit: Edit,
+    },
+    EmptyFolder {
+        seconds: u64,
+    },
+    Pause {
+        scope: Scope,
+        hours: Option<i64>,
+    },
+    Resume {
+        scope: Scope,
+    },
     /// A person settles every open order, truthfully or by a coin's side.
-    Resolve { truthful: bool },
-    Balance { account: usize, cny: i64 },
+    Resolve {
+        truthful: bool,
+    },
+    Balance {
+        account: usize,
+        cny: i64,
+    },
     /// Takes a restart.
-    Budget { account: usize, orders_per_day: Option<u32>, cny_per_day: Option<i64> },
-    Price { instance: usize, cny: i64 },
-    AutoRenew { instance: usize, on: bool },
-    MoveExpiry { instance: usize, hours: i64 },
-    RenewByHand { instance: usize, months: i64 },
+    Budget {
+        account: usize,
+        orders_per_day: Option<u32>,
+        cny_per_day: Option<i64>,
+    },
+    Price {
+        instance: usize,
+        cny: i64,
+    },
+    AutoRenew {
+        instance: usize,
+        on: bool,
+    },
+    MoveExpiry {
+        instance: usize,
+        hours: i64,
+    },
+    RenewByHand {
+        instance: usize,
+        months: i64,
+    },
     /// The latest charge is taken back.
-    Refund { instance: usize },
-    Set { instance: usize, state: State },
+    Refund {
+        instance: usize,
+    },
+    Set {
+        instance: usize,
+        state: State,
+    },
     /// Wherever the daemon stands after so many waits; then it is away for a while.
-    Crash { waits: u32, seconds: u64 },
-    CrashBetweenCommitAndSend { steps: u32, seconds: u64 },
-    StopBetweenCommitAndSend { steps: u32, seconds: u64 },
+    Crash {
+        waits: u32,
+        seconds: u64,
+    },
+    CrashBetweenCommitAndSend {
+        steps: u32,
+        seconds: u64,
+    },
+    StopBetweenCommitAndSend {
+        steps: u32,
+        seconds: u64,
+    },
     Restart,
     /// Another process on the same database, past the lock.
     SecondDaemon,
@@ -76,8 +140,13 @@ pub enum Scope {
     Policy(usize),
 }
 
-const PURCHASES: [&str; 5] =
-    ["redis:RenewInstance", "redis:UpgradeInstance", "cvm:RenewInstances", "cvm-v2:RenewInstance", "ecs:RenewInstance"];
+const PURCHASES: [&str; 5] = [
+    "redis:RenewInstance",
+    "redis:UpgradeInstance",
+    "cvm:RenewInstances",
+    "cvm-v2:RenewInstance",
+    "ecs:RenewInstance",
+];
 const READS: [&str; 8] = [
     "redis:DescribeInstances",
     "cvm:DescribeInstances",
@@ -213,7 +282,13 @@ fn draw_edit(rng: &mut Rng) -> Edit {
         7 => Edit::RenewOverAutoRenew(rng.bool()),
         8 => Edit::Resend(rng.bool()),
         9 => Edit::OtherAccount,
-        10 => if rng.bool() { Edit::OtherSpelling } else { Edit::Memory(1024 * rng.u32(1..6)) },
+        10 => {
+            if rng.bool() {
+                Edit::OtherSpelling
+            } else {
+                Edit::Memory(1024 * rng.u32(1..6))
+            }
+        }
         _ => Edit::Rename,
     }
 }

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use renewd::clock::Clock;
-use renewd::domain::policy::{Action, ActionKind, EVERY_FIRE_CATCH_UP, Policy, RenewWhen, ScheduleText, Terms};
+use renewd::domain::policy::{
+    Action, ActionKind, EVERY_FIRE_CATCH_UP, Policy, RenewWhen, ScheduleText, Terms,
+};
 use renewd::sandbox::Running;
 use renewd::sandbox::instance::State;
 use renewd::sandbox::world::Charge;
@@ -67,12 +69,14 @@ impl Oracle {
         clocks: &Clocks,
     ) -> Result<(), Broken> {
         let epoch: i64 = one(database, "SELECT epoch FROM daemon").await?;
-        let new: Vec<OrderLine> =
-            lines_after(database, self.last_row).await?;
+        let new: Vec<OrderLine> = lines_after(database, self.last_row).await?;
         for line in &new {
             let OrderLine { row, account, policy, .. } = line;
             if line.epoch < self.epoch {
-                return Err(format!("order row {row} is of epoch {}, and {} was in force", line.epoch, self.epoch));
+                return Err(format!(
+                    "order row {row} is of epoch {}, and {} was in force",
+                    line.epoch, self.epoch
+                ));
             }
             if journal.is_paused(account, policy, line.intended_at) {
                 return Err(format!("order row {row} was intended while {policy} of {account} was paused"));
@@ -84,7 +88,6 @@ impl Oracle {
             self.last_row = *row;
         }
         self.epoch = epoch;
-        self.check_ended(database).await?;
         if journal.had_two_daemons {
             return Ok(());
         }
@@ -96,7 +99,8 @@ impl Oracle {
         Ok(())
     }
 
-    async fn check_ended(&mut self, database: &mut SqliteConnection) -> Result<(), Broken> {
+    /// After each operation: what had ended before it stands as it was.
+    pub async fn check_ended(&mut self, database: &mut SqliteConnection) -> Result<(), Broken> {
         let ended = [
             ("run", "SELECT id, state || ' ' || finished_at_ms FROM runs WHERE finished_at_ms IS NOT NULL"),
             ("order", "SELECT id, state || ' ' || settled_at_ms FROM orders WHERE settled_at_ms IS NOT NULL"),
@@ -137,8 +141,8 @@ impl Oracle {
             of_instance.entry((&charge.instance, charge.action)).or_default().push((charge, line));
         }
         for line in lines.iter().filter(|line| line.state == "confirmed" || line.state == "placed") {
-            let is_charged =
-                line.order_id.is_none() || ledger.iter().any(|charge| Some(&charge.order_id) == line.order_id.as_ref());
+            let is_charged = line.order_id.is_none()
+                || ledger.iter().any(|charge| Some(&charge.order_id) == line.order_id.as_ref());
             if !is_charged {
                 return Err(format!("nothing was charged for {line:#?}"));
             }
@@ -171,7 +175,8 @@ impl Oracle {
             }
         }
         let open: i64 =
-            one(database, "SELECT count(*) FROM orders WHERE state IN ('intended', 'unknown', 'placed')").await?;
+            one(database, "SELECT count(*) FROM orders WHERE state IN ('intended', 'unknown', 'placed')")
+                .await?;
         if open > 0 {
             return Err(format!("{open} orders are still open although a person settled all"));
         }
@@ -182,7 +187,9 @@ impl Oracle {
 /// Which order row each charge belongs to: by number, else by what a row says of itself.
 pub fn matched(lines: &[OrderLine], ledger: &[Charge]) -> Vec<Option<usize>> {
     let by_number = |charge: &Charge| {
-        let has = |line: &OrderLine| line.order_id.as_ref() == Some(&charge.order_id) && line.instance == charge.instance;
+        let has = |line: &OrderLine| {
+            line.order_id.as_ref() == Some(&charge.order_id) && line.instance == charge.instance
+        };
         let mut found = (0..lines.len()).filter(|at| has(&lines[*at]));
         // A number in two rows is in none.
         found.next().filter(|_| found.next().is_none())
@@ -255,19 +262,28 @@ fn check_pair(
     if before.row == after.row || before.cycle == after.cycle {
         return twice();
     }
-    if first.action == ActionKind::Upgrade || before.terms.action.is_every_fire() || after.terms.action.is_every_fire()
+    if first.action == ActionKind::Upgrade
+        || before.terms.action.is_every_fire()
+        || after.terms.action.is_every_fire()
     {
         return Ok(());
     }
-    let (Some(saw_first), Some(saw_second)) = (before.expiry_before, after.expiry_before) else { return twice() };
+    let (Some(saw_first), Some(saw_second)) = (before.expiry_before, after.expiry_before) else {
+        return twice();
+    };
     let is_new_term = saw_second >= saw_first + TERM_AT_LEAST;
-    let is_excused =
-        journal.was_set_back(&first.instance, (first.at, second.at)) || journal.was_told_wrong(&first.instance);
+    let is_excused = journal.was_set_back(&first.instance, (first.at, second.at))
+        || journal.was_told_wrong(&first.instance);
     if is_new_term || is_excused { Ok(()) } else { twice() }
 }
 
-async fn check_budget(line: &OrderLine, budgets: &Budgets, database: &mut SqliteConnection) -> Result<(), Broken> {
-    let Some(limits) = budgets.iter().find(|(name, _)| **name == line.account).map(|(_, limits)| limits) else {
+async fn check_budget(
+    line: &OrderLine,
+    budgets: &Budgets,
+    database: &mut SqliteConnection,
+) -> Result<(), Broken> {
+    let Some(limits) = budgets.iter().find(|(name, _)| **name == line.account).map(|(_, limits)| limits)
+    else {
         return Ok(());
     };
     let day = line.intended_at.as_millisecond().div_euclid(24 * 3_600_000) * 24 * 3_600_000;
@@ -297,13 +313,14 @@ async fn check_instants(database: &mut SqliteConnection, journal: &Journal) -> R
     if journal.was_clock_set {
         return Ok(());
     }
-    let watermarks: BTreeMap<ScheduleText, i64> = sqlx::query("SELECT expression, zone, watermark_ms FROM schedules")
-        .map(|row: SqliteRow| (ScheduleText { expression: row.get(0), zone: row.get(1) }, row.get(2)))
-        .fetch_all(&mut *database)
-        .await
-        .map_err(|error| error.to_string())?
-        .into_iter()
-        .collect();
+    let watermarks: BTreeMap<ScheduleText, i64> =
+        sqlx::query("SELECT expression, zone, watermark_ms FROM schedules")
+            .map(|row: SqliteRow| (ScheduleText { expression: row.get(0), zone: row.get(1) }, row.get(2)))
+            .fetch_all(&mut *database)
+            .await
+            .map_err(|error| error.to_string())?
+            .into_iter()
+            .collect();
     let watermark = |text: &ScheduleText| {
         watermarks.get(text).map_or(Timestamp::MIN, |ms| Timestamp::from_millisecond(*ms).unwrap())
     };
@@ -399,4 +416,3 @@ pub async fn story(database: &mut SqliteConnection, instance: &str) -> Result<St
 async fn one(database: &mut SqliteConnection, query: &'static str) -> Result<i64, Broken> {
     sqlx::query_scalar(query).fetch_one(database).await.map_err(|error| error.to_string())
 }
-

@@ -90,7 +90,10 @@ pub async fn play(stage: &mut Stage, operation: &Operation) -> Result<(), Broken
         Operation::Crash { .. }
         | Operation::CrashBetweenCommitAndSend { .. }
         | Operation::StopBetweenCommitAndSend { .. } => interrupt(stage, operation).await?,
-        Operation::Retire { .. } | Operation::Return | Operation::Edit { .. } | Operation::EmptyFolder { .. } => {
+        Operation::Retire { .. }
+        | Operation::Return
+        | Operation::Edit { .. }
+        | Operation::EmptyFolder { .. } => {
             edit_files(stage, operation).await?;
         }
         Operation::Balance { .. }
@@ -101,7 +104,8 @@ pub async fn play(stage: &mut Stage, operation: &Operation) -> Result<(), Broken
         | Operation::Refund { .. }
         | Operation::Set { .. } => in_the_console(stage, operation),
     }
-    stage.check_what_is_new().await
+    stage.check_what_is_new().await?;
+    stage.check_ended().await
 }
 
 fn length(seconds: u64) -> SignedDuration {
@@ -201,7 +205,8 @@ async fn edit_files(stage: &mut Stage, operation: &Operation) -> Result<(), Brok
 fn edit_one(stage: &mut Stage, name: &str, edit: &Edit) {
     if *edit == Edit::Rename {
         let Some(mut policy) = stage.policies.remove(name) else { return };
-        let other = if let Some(stem) = name.strip_suffix("-2") { stem.to_owned() } else { format!("{name}-2") };
+        let other =
+            if let Some(stem) = name.strip_suffix("-2") { stem.to_owned() } else { format!("{name}-2") };
         policy.name = PolicyName::parse(&other).unwrap();
         stage.policies.insert(other, policy);
     } else if let Some(policy) = stage.policies.get_mut(name) {
@@ -235,7 +240,8 @@ fn edit_terms(policy: &mut Policy, edit: &Edit) {
             policy.account = AccountName::parse(other).unwrap();
         }
         (Edit::OtherSpelling, _) if policy.product == CVM || policy.product == CVM_V2 => {
-            let (product, region) = if policy.product == CVM { (CVM_V2, "gz") } else { (CVM, "ap-guangzhou") };
+            let (product, region) =
+                if policy.product == CVM { (CVM_V2, "gz") } else { (CVM, "ap-guangzhou") };
             (policy.product, policy.region) = (product, Region::parse(region).unwrap());
         }
         _ => {}
@@ -244,7 +250,9 @@ fn edit_terms(policy: &mut Policy, edit: &Edit) {
 
 fn in_the_console(stage: &mut Stage, operation: &Operation) {
     match *operation {
-        Operation::Balance { account, cny: amount } => stage.cloud.set_balance(ACCOUNTS[account].1, cny(amount)),
+        Operation::Balance { account, cny: amount } => {
+            stage.cloud.set_balance(ACCOUNTS[account].1, cny(amount))
+        }
         Operation::Price { instance, cny: price } => {
             stage.change(INSTANCES[instance], |change| {
                 *change = InstanceChange::default().with_price_per_month(cny(price));
@@ -283,7 +291,9 @@ pub async fn resolve(stage: &mut Stage, truthful: bool) -> Result<(), Broken> {
     let rows = matched(&lines, &ledger);
     let now = stage.clocks.now();
     let store = stage.life().engine.store.clone();
-    for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.state == "placed" || line.state == "unknown") {
+    for (at, line) in
+        lines.iter().enumerate().filter(|(_, line)| line.state == "placed" || line.state == "unknown")
+    {
         let charge = ledger.iter().zip(&rows).find(|(_, row)| **row == Some(at)).map(|(charge, _)| charge);
         let says_paid = if truthful { charge.is_some() } else { line.row % 2 == 0 };
         if says_paid != charge.is_some() {

@@ -11,10 +11,12 @@ use renewd::sandbox::instance::SpecChange;
 use renewd::sandbox::world::Charge;
 use renewd::store::Filter;
 
-use crate::fleet::{CVM, CVM_V2, ECS, cny, days, every_fire, hours, key_id, policy, renew, schedule, upgrade, with};
+use crate::fleet::{
+    CVM, CVM_V2, ECS, cny, days, every_fire, hours, key_id, policy, renew, schedule, upgrade, with,
+};
+use crate::operation::Operation;
 use crate::oracle::lines_after;
 use crate::play::play;
-use crate::operation::Operation;
 use crate::stage::Stage;
 
 const RENEW_REDIS: &str = "redis:RenewInstance";
@@ -118,15 +120,15 @@ async fn an_expiry_that_moves_by_hours_confirms_nothing() {
     let mut stage = stage(&[("crs-1", 9)], &[policy("cache", "shop", Product::REDIS, &["crs-1"])]).await;
     stage.cloud.inject(vec![cut(RENEW_REDIS, Effect::Before, 1)]);
     pass(&mut stage, hours(4)).await;
-    assert_eq!(order_ends(&mut stage, "crs-1").await, [("unknown".to_owned(), Some("ConnectionCut".to_owned()))]);
+    assert_eq!(
+        order_ends(&mut stage, "crs-1").await,
+        [("unknown".to_owned(), Some("ConnectionCut".to_owned()))]
+    );
     let moved = stage.instance("crs-1").expires_at + hours(5);
     stage.move_expiry("crs-1", moved);
     pass(&mut stage, days(2)).await;
     let ends = order_ends(&mut stage, "crs-1").await;
-    assert_eq!(
-        ends,
-        [("refused".to_owned(), Some("NotOrdered".to_owned())), ("confirmed".to_owned(), None)]
-    );
+    assert_eq!(ends, [("refused".to_owned(), Some("NotOrdered".to_owned())), ("confirmed".to_owned(), None)]);
     assert_eq!(renewals(&mut stage, "crs-1").await, 1);
 }
 

@@ -64,12 +64,15 @@ impl Stage {
     /// With no instance of ours and no policy.
     pub async fn bare() -> Result<Stage, Broken> {
         let clocks = Clocks::new(START.parse().unwrap());
-        let options = Options { listen: ([127, 0, 0, 1], 0).into(), seed: None, clock: clocks.for_the_cloud() };
+        let options =
+            Options { listen: ([127, 0, 0, 1], 0).into(), seed: None, clock: clocks.for_the_cloud() };
         let cloud = sandbox::start(options).await.map_err(|error| error.to_string())?;
-        let folder = tempfile::Builder::new().tempdir_in(memory_folder()).map_err(|error| error.to_string())?;
+        let folder =
+            tempfile::Builder::new().tempdir_in(memory_folder()).map_err(|error| error.to_string())?;
         let life = Life::begin(folder.path(), 0, &cloud.base_url(), &clocks, &Budgets::new()).await?;
         let file = folder.path().join("renewd.db");
-        let database = SqliteConnectOptions::new().filename(file).connect().await.map_err(|error| error.to_string())?;
+        let database =
+            SqliteConnectOptions::new().filename(file).connect().await.map_err(|error| error.to_string())?;
         Ok(Stage {
             clocks,
             cloud,
@@ -136,7 +139,8 @@ impl Stage {
 
     pub async fn begin_life(&mut self) -> Result<(), Broken> {
         let base_url = self.cloud.base_url();
-        let life = Life::begin(self.folder.path(), self.lives, &base_url, &self.clocks, &self.budgets).await?;
+        let life =
+            Life::begin(self.folder.path(), self.lives, &base_url, &self.clocks, &self.budgets).await?;
         self.lives += 1;
         self.life = Some(life);
         self.reload().await
@@ -175,9 +179,14 @@ impl Stage {
         oracle.check_what_is_new(database, journal, budgets, cloud, clocks).await
     }
 
+    pub async fn check_ended(&mut self) -> Result<(), Broken> {
+        self.oracle.check_ended(&mut self.database).await
+    }
+
     /// The whole books at the end of a list.
     pub async fn check_books(&mut self) -> Result<(), Broken> {
         self.check_what_is_new().await?;
+        self.check_ended().await?;
         let Stage { oracle, database, journal, cloud, .. } = self;
         oracle.check_books(database, journal, &cloud.ledger()).await
     }
