@@ -132,6 +132,11 @@ impl Running {
         self.shared.lock().faults.extend(faults);
     }
 
+    /// Takes back the faults that still wait.
+    pub fn forget_faults(&self) {
+        self.shared.lock().faults.clear();
+    }
+
     /// Changes an instance, or makes it when there is none of that id.
     ///
     /// # Errors

@@ -30,12 +30,13 @@ fn no_list_of_mishaps_breaks_a_promise() {
     }
     let wanted = number("RENEWD_SIM_LISTS");
     let first = number("RENEWD_SIM_FIRST").unwrap_or(FIRST_SEED);
+    let time = number("RENEWD_SIM_SECONDS").map_or(DEFAULT_TIME, Duration::from_secs);
     let begun = Instant::now();
     let (next, played) = (AtomicU64::new(first), AtomicU64::new(0));
     let broken: Mutex<Vec<(u64, Broken)>> = Mutex::new(Vec::new());
     let goes_on = || match wanted {
         Some(lists) => next.load(Ordering::SeqCst) < first + lists,
-        None => begun.elapsed() < DEFAULT_TIME,
+        None => begun.elapsed() < time,
     };
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -43,6 +44,7 @@ fn no_list_of_mishaps_breaks_a_promise() {
                 while goes_on() && broken.lock().unwrap().len() < 3 {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
                     if let Err(what) = run(seed, &draw(seed)) {
+                        println!("seed {seed}: {what}");
                         broken.lock().unwrap().push((seed, what));
                     }
                     played.fetch_add(1, Ordering::SeqCst);

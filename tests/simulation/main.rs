@@ -1,7 +1,7 @@
 //! The daemon's parts stepped by hand against the practice cloud, on clocks that move when told.
 //!
-//! `RENEWD_SIM_LISTS=20000` plays so many random lists (from seed `RENEWD_SIM_FIRST`), `RENEWD_SIM_SEED` one of them
-//! again. (`cfg(test)` is always true here; it tells clippy that helpers may unwrap as tests do.)
+//! `RENEWD_SIM_LISTS=20000` plays so many random lists from seed `RENEWD_SIM_FIRST` on, `RENEWD_SIM_SECONDS=600` as many
+//! as fit into that time, `RENEWD_SIM_SEED` one of them again. (`cfg(test)` is always true here; it tells clippy that helpers may unwrap as tests do.)
 
 #[cfg(test)]
 mod campaign;

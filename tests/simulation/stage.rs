@@ -210,6 +210,7 @@ impl Stage {
     /// somebody wants to live does.
     pub async fn calm(&mut self, policies: Vec<Policy>) -> Result<(), Broken> {
         self.clocks.set_right();
+        self.cloud.forget_faults();
         for (account, ..) in ACCOUNTS {
             self.cloud.set_balance(key_id(account), cny(1_000_000));
         }
