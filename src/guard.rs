@@ -112,6 +112,9 @@ fn decide(question: &Question<'_>, tests: &mut Vec<Test>) -> Result<(), Decision
         tests.push(Test { test: name, value, passed: outcome.is_ok() });
         outcome
     };
+    if question.due_at > question.now + SKEW_MAX {
+        return test("firing", question.due_at.to_string(), Err(still_to_come(question)));
+    }
     let Some(observation) = &question.known.observation else {
         return test("observed", "never".to_owned(), Err(Decision::Observe));
     };
@@ -148,6 +151,14 @@ fn renewal(
     test("auto-renew", facts.auto_renew.as_str().to_owned(), auto_renew(question, facts, expires_at))?;
     test("firing", question.due_at.to_string(), not_too_old(question))?;
     test("last order", last_order_words(question), not_just_ordered(question))
+}
+
+/// Fired by a clock that was ahead. No look could be made since its firing, and its policy fires meanwhile as it
+/// should: it waits for its own instant, and stands in nobody's way.
+fn still_to_come(question: &Question<'_>) -> Decision {
+    let until = question.due_at;
+    let reason = format!("its firing is due on {until}: the clock was ahead when it was queued");
+    Decision::Wait { until, reason, failure: None }
 }
 
 fn not_visible(question: &Question<'_>) -> Decision {

@@ -64,6 +64,7 @@ pub struct Lost {
 
 pub type Exchange = Result<Received, Lost>;
 
+#[derive(Clone)]
 pub struct Transport {
     purchases: Client,
     reads: Client,

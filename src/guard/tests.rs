@@ -148,6 +148,17 @@ fn a_look_made_before_the_run_was_claimed_decides_nothing() {
 }
 
 #[test]
+fn a_run_whose_instant_is_still_to_come_waits_for_it() {
+    let mut case = case(5);
+    case.due_at = now() + days(3650);
+    let Decision::Wait { until, failure: None, .. } = case.decide() else { panic!("{:?}", case.decide()) };
+    assert_eq!(until, case.due_at);
+    // Clocks differ by a little: that is no reason to wait, only to look again.
+    case.due_at = now() + SignedDuration::from_secs(60);
+    assert_eq!(case.decide(), Decision::Observe);
+}
+
+#[test]
 fn a_look_from_the_future_is_not_fresh() {
     assert_eq!(case(5).observed(SignedDuration::from_secs(-5)).decide(), Decision::Observe);
     assert_eq!(case(40).observed(SignedDuration::from_secs(-5)).decide(), Decision::Observe);

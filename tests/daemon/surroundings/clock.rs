@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use renewd::clock::{Clock, SystemClock};
+use renewd::clock::{Clock, Sleep, SystemClock};
 
 use crate::harness::{Settings, Stage, policy, text, until};
 
@@ -22,6 +22,10 @@ impl Clock for Wrong {
 
     fn monotonic(&self) -> Duration {
         self.clock.monotonic()
+    }
+
+    fn sleep(&self, wait: Duration) -> Sleep {
+        self.clock.sleep(wait)
     }
 }
 
