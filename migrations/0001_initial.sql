@@ -2,6 +2,9 @@
 -- The CHECKs and triggers repeat the state machines of domain/run.rs and domain/order.rs; the unique
 -- indexes hold promise 2: at most one open order an instance, at most one order a cycle that stands.
 
+-- `rnwd`: tells this file from a database of another program.
+PRAGMA application_id = 1919842148;
+
 CREATE TABLE daemon (
     id                 INTEGER PRIMARY KEY CHECK (id = 1),
     -- One life of one daemon: claims and intents of an older epoch cannot be written.

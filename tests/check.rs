@@ -109,7 +109,7 @@ fn firings_are_printed_in_the_zone_of_the_policy_and_as_utc_in_json() {
     assert_eq!(firings.len(), 5);
     for firing in firings {
         let text = firing.as_str().unwrap();
-        assert!(text.ends_with("T19:00:00Z") && text.parse::<Timestamp>().is_ok(), "{text}");
+        assert!(text.ends_with("T19:00:00.000Z") && text.parse::<Timestamp>().is_ok(), "{text}");
     }
 }
 
@@ -257,4 +257,19 @@ fn a_log_level_is_refused_by_check_and_by_run_alike_wherever_it_is_written() {
         assert_eq!(output.status.code(), Some(REFUSED), "{command}");
         assert!(stderr(&output).contains("RENEWD_LOG is not a level: `[x]`"), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn help_as_a_command_shows_the_help_and_succeeds() {
+    let folder = Folder::new(ACCOUNT, POLICY);
+    for arguments in [&["help"][..], &["help", "orders"], &["--help"], &["orders", "--help"]] {
+        let output = folder.renewd(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(stdout(&output).contains("Usage: renewd"), "{arguments:?}: {}", stdout(&output));
+    }
+    let help = stdout(&folder.renewd(&["orders", "--help"]).output().unwrap());
+    assert!(help.contains("`timezone` of renewd.toml"), "{help}");
+    let output = folder.renewd(&["orders", "--since", "yesterday"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("2026-11-20T04:00"), "{}", stderr(&output));
 }

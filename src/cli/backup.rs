@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::orders_control::person;
+use super::person::person;
 use super::{Outcome, open_store, output};
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{EXIT_REFUSED, Outcome, output};
 use crate::config::{self, Environment, Place, Refusal, Severity};
 use crate::domain::policy::Policy;
+use crate::domain::written_time;
 use crate::schedule::Schedule;
 
 #[derive(Debug, Args)]
@@ -34,6 +35,7 @@ struct Checked<'a> {
     schedule: &'a str,
     timezone: &'a str,
     enabled: bool,
+    #[serde(serialize_with = "written_time::serialize_all")]
     next_firings: Vec<Timestamp>,
 }
 

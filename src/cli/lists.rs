@@ -4,8 +4,10 @@ use std::path::Path;
 
 use serde_json::value::RawValue;
 
-use super::output::{or_dash, print_json, print_table, table};
-use super::{ListArgs, Outcome, open_store};
+use super::listing::Listing;
+use super::listing::Room::{Cut, Kept, LeftOut};
+use super::output::{or_dash, print_json};
+use super::{ListArgs, Outcome, open_store_to_read};
 use crate::store::Filter;
 
 pub(super) const POLICY_STATES: [&str; 3] = ["enabled", "disabled", "retired"];
@@ -13,31 +15,30 @@ pub(super) const POLICY_STATES: [&str; 3] = ["enabled", "disabled", "retired"];
 pub(super) const INSTANCE_STATES: [&str; 5] = ["running", "busy", "isolated", "gone", "not_visible"];
 
 pub(super) async fn orders(config: &Path, args: &ListArgs) -> Outcome {
-    let store = match open_store(config).await? {
-        Ok((_, store)) => store,
+    let (config, store) = match open_store_to_read(config).await? {
+        Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
-    let orders = store.orders(&args.filter()).await?;
+    let orders = store.orders(&args.filter(&config)?).await?;
     if args.json {
         return print_json(&orders);
     }
-    let heads = [
-        "ROW",
-        "STATE",
-        "INSTANCE",
-        "POLICY",
-        "ACTION",
-        "MONTHS",
-        "ORDER",
-        "CNY",
-        "EXPIRY BEFORE",
-        "AFTER",
-        "SENT",
-        "ERROR",
-    ];
-    let mut table = table(&heads);
+    let mut list = Listing::new(&[
+        ("ROW", Kept),
+        ("STATE", Kept),
+        ("INSTANCE", Kept),
+        ("POLICY", LeftOut(2)),
+        ("ACTION", LeftOut(7)),
+        ("MONTHS", LeftOut(6)),
+        ("ORDER", LeftOut(3)),
+        ("CNY", LeftOut(5)),
+        ("EXPIRY BEFORE", LeftOut(8)),
+        ("AFTER", LeftOut(1)),
+        ("SENT", LeftOut(4)),
+        ("ERROR", Cut),
+    ]);
     for order in orders {
-        table.add_row([
+        list.add([
             order.id.to_string(),
             order.state,
             order.instance,
@@ -52,22 +53,31 @@ pub(super) async fn orders(config: &Path, args: &ListArgs) -> Outcome {
             error_words(order.error.as_deref()),
         ]);
     }
-    print_table(&table)
+    list.print()
 }
 
 pub(super) async fn runs(config: &Path, args: &ListArgs) -> Outcome {
-    let store = match open_store(config).await? {
-        Ok((_, store)) => store,
+    let (config, store) = match open_store_to_read(config).await? {
+        Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
-    let runs = store.runs(&args.filter()).await?;
+    let runs = store.runs(&args.filter(&config)?).await?;
     if args.json {
         return print_json(&runs);
     }
-    let heads = ["RUN", "STATE", "INSTANCE", "POLICY", "ORIGIN", "DUE", "ATTEMPTS", "NEXT ATTEMPT", "REASON"];
-    let mut table = table(&heads);
+    let mut list = Listing::new(&[
+        ("RUN", Kept),
+        ("STATE", Kept),
+        ("INSTANCE", Kept),
+        ("POLICY", LeftOut(2)),
+        ("ORIGIN", LeftOut(4)),
+        ("DUE", LeftOut(1)),
+        ("ATTEMPTS", LeftOut(5)),
+        ("NEXT ATTEMPT", LeftOut(3)),
+        ("REASON", Cut),
+    ]);
     for run in runs {
-        table.add_row([
+        list.add([
             run.id.to_string(),
             run.state,
             run.instance,
@@ -79,33 +89,32 @@ pub(super) async fn runs(config: &Path, args: &ListArgs) -> Outcome {
             or_dash(run.reason.as_deref()),
         ]);
     }
-    print_table(&table)
+    list.print()
 }
 
 pub(super) async fn instances(config: &Path, args: &ListArgs) -> Outcome {
-    let store = match open_store(config).await? {
-        Ok((_, store)) => store,
+    let (config, store) = match open_store_to_read(config).await? {
+        Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
-    let instances = store.instances(&args.filter()).await?;
+    let instances = store.instances(&args.filter(&config)?).await?;
     if args.json {
         return print_json(&instances);
     }
-    let heads = [
-        "INSTANCE",
-        "PRODUCT",
-        "REGION",
-        "ACCOUNT",
-        "POLICY",
-        "STATE",
-        "EXPIRES",
-        "AUTO-RENEW",
-        "OBSERVED",
-        "AT RISK",
-    ];
-    let mut table = table(&heads);
+    let mut list = Listing::new(&[
+        ("INSTANCE", Kept),
+        ("PRODUCT", LeftOut(4)),
+        ("REGION", LeftOut(6)),
+        ("ACCOUNT", LeftOut(5)),
+        ("POLICY", LeftOut(2)),
+        ("STATE", LeftOut(1)),
+        ("EXPIRES", Kept),
+        ("AUTO-RENEW", LeftOut(3)),
+        ("OBSERVED", LeftOut(7)),
+        ("AT RISK", Kept),
+    ]);
     for row in instances {
-        table.add_row([
+        list.add([
             row.instance,
             row.product,
             row.region,
@@ -118,39 +127,38 @@ pub(super) async fn instances(config: &Path, args: &ListArgs) -> Outcome {
             if row.at_risk { "yes" } else { "no" }.to_owned(),
         ]);
     }
-    print_table(&table)
+    list.print()
 }
 
 pub(super) async fn policies(config: &Path, args: &ListArgs) -> Outcome {
-    let store = match open_store(config).await? {
-        Ok((_, store)) => store,
+    let (config, store) = match open_store_to_read(config).await? {
+        Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
-    let policies = store.policies(&Filter { since: None, ..args.filter() }).await?;
+    let policies = store.policies(&Filter { since: None, ..args.filter(&config)? }).await?;
     if args.json {
         return print_json(&policies);
     }
-    let heads = [
-        "POLICY",
-        "REV",
-        "ACCOUNT",
-        "PRODUCT",
-        "REGION",
-        "ACTION",
-        "INSTANCES",
-        "SCHEDULE",
-        "ZONE",
-        "NEXT FIRING",
-        "SOURCE",
-    ];
-    let mut table = table(&heads);
+    let mut list = Listing::new(&[
+        ("POLICY", Kept),
+        ("REV", LeftOut(8)),
+        ("ACCOUNT", LeftOut(6)),
+        ("PRODUCT", LeftOut(3)),
+        ("REGION", LeftOut(7)),
+        ("ACTION", LeftOut(2)),
+        ("INSTANCES", LeftOut(4)),
+        ("SCHEDULE", LeftOut(1)),
+        ("ZONE", LeftOut(5)),
+        ("NEXT FIRING", Kept),
+        ("SOURCE", LeftOut(9)),
+    ]);
     for policy in policies {
         let next = match (policy.retired, policy.enabled) {
             (true, _) => "retired".to_owned(),
             (false, false) => "disabled".to_owned(),
             (false, true) => short_time(policy.next_due_at.as_deref()),
         };
-        table.add_row([
+        list.add([
             policy.policy,
             policy.revision.to_string(),
             policy.account,
@@ -164,7 +172,7 @@ pub(super) async fn policies(config: &Path, args: &ListArgs) -> Outcome {
             policy.source,
         ]);
     }
-    print_table(&table)
+    list.print()
 }
 
 /// `2026-11-20 04:00:00Z`: seconds are enough for a person.

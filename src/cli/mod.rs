@@ -6,9 +6,11 @@
 mod backup;
 mod check;
 mod demo;
+mod listing;
 mod lists;
 mod orders_control;
 mod output;
+mod person;
 mod run;
 mod sandbox;
 mod status;
@@ -26,7 +28,7 @@ use crate::config::{self, Config, Environment};
 use crate::domain::order::OrderState;
 use crate::domain::run::RunState;
 use crate::store::{Filter, Store};
-use time_argument::parse_time;
+use time_argument::{Direction, TimeArgument};
 
 const DEFAULT_CONFIG: &str = "/etc/renewd/renewd.toml";
 const CONFIG_VARIABLE: &str = "RENEWD_CONFIG";
@@ -37,7 +39,7 @@ const EXIT_REFUSED: u8 = 78;
 
 /// Keeps prepaid cloud instances from lapsing, without ever paying twice.
 #[derive(Debug, Parser)]
-#[command(name = "renewd", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "renewd", version, propagate_version = true)]
 struct Cli {
     /// The main configuration file [env: RENEWD_CONFIG] [default: /etc/renewd/renewd.toml].
     // Not clap's own env and default: it takes a variable that is set and empty for a missing value.
@@ -108,9 +110,10 @@ struct ListArgs {
     /// Only in this state.
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
-    /// Only since then: an RFC 3339 time, a date, or a span back from now such as 36h or 2d.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    since: Option<Timestamp>,
+    /// Only since then: an RFC 3339 time, a date or time in the `timezone` of renewd.toml, or a span back from now
+    /// such as 36h or 2d.
+    #[arg(long, value_name = "TIME", value_parser = TimeArgument::parse)]
+    since: Option<TimeArgument>,
     /// At most so many.
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
@@ -120,15 +123,16 @@ struct ListArgs {
 }
 
 impl ListArgs {
-    fn filter(&self) -> Filter {
-        Filter {
+    fn filter(&self, config: &Config) -> Result<Filter, Failure> {
+        let since = self.since.map(|since| since.resolve(config, now(), Direction::Back)).transpose()?;
+        Ok(Filter {
             policy: self.policy.clone(),
             account: self.account.clone(),
             instance: self.instance.clone(),
             state: self.state.clone(),
-            since: self.since,
+            since,
             limit: self.limit,
-        }
+        })
     }
 }
 
@@ -193,25 +197,41 @@ fn load_config(path: &Path, environment: &Environment) -> Result<Config, ExitCod
     })
 }
 
-/// The database for a command that reads or writes beside the daemon. A mistake in `renewd.toml` does not stop it
-/// as long as the database is certain: it is told, and the command goes on.
+/// The database for a command that writes beside the daemon, or the exit code after it was told why not.
 async fn open_store(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Failure> {
-    let lenient = match config::load_leniently(path, &Environment::of_process()) {
-        Ok(lenient) => lenient,
-        Err(refusal) => {
-            eprintln!("{}", refusal.render(output::colour_on_stderr()));
-            return Ok(Err(ExitCode::from(EXIT_REFUSED)));
-        }
+    let config = match load_for_database(path) {
+        Ok(config) => config,
+        Err(code) => return Ok(Err(code)),
     };
+    let store = Store::open_for_command(&config.database).await?;
+    Ok(Ok((config, store)))
+}
+
+/// As [`open_store`], for a command that only reads: it needs no more rights than that.
+async fn open_store_to_read(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Failure> {
+    let config = match load_for_database(path) {
+        Ok(config) => config,
+        Err(code) => return Ok(Err(code)),
+    };
+    let store = Store::open_for_reading(&config.database).await?;
+    Ok(Ok((config, store)))
+}
+
+/// A mistake in `renewd.toml` does not stop a command as long as the database is certain: it is told, and the
+/// command goes on.
+fn load_for_database(path: &Path) -> Result<Config, ExitCode> {
+    let lenient = config::load_leniently(path, &Environment::of_process()).map_err(|refusal| {
+        output::say(&refusal.render(output::colour_on_stderr()));
+        ExitCode::from(EXIT_REFUSED)
+    })?;
     let config = lenient.config;
     if lenient.refused.is_some() {
-        eprintln!(
+        output::say(&format!(
             "renewd: warning: {} has mistakes and the service would not start with it: `renewd check` shows \
              them. Going on with the database {}",
             path.display(),
             config.database.display()
-        );
+        ));
     }
-    let store = Store::open_for_command(&config.database).await?;
-    Ok(Ok((config, store)))
+    Ok(config)
 }

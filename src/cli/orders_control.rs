@@ -5,7 +5,8 @@ use std::path::Path;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::time_argument::parse_future_time;
+use super::person::person;
+use super::time_argument::{Direction, TimeArgument};
 use super::{Failure, Outcome, open_store, output};
 use crate::domain::order::{OrderId, OrderRow};
 use crate::domain::product::{AccountName, PolicyName};
@@ -27,9 +28,10 @@ struct ScopeArgs {
 pub(super) struct PauseArgs {
     #[command(flatten)]
     scope: ScopeArgs,
-    /// Resume by itself then: a time, a date, or a span such as 90m or 2d.
-    #[arg(long, value_name = "TIME", value_parser = parse_future_time)]
-    until: Option<Timestamp>,
+    /// Resume by itself then: an RFC 3339 time, a date or time in the `timezone` of renewd.toml, or a span such as
+    /// 90m or 2d.
+    #[arg(long, value_name = "TIME", value_parser = TimeArgument::parse)]
+    until: Option<TimeArgument>,
     #[command(flatten)]
     note: NoteArg,
 }
@@ -96,17 +98,18 @@ pub(super) struct RetryArgs {
 }
 
 pub(super) async fn pause(config: &Path, args: &PauseArgs) -> Outcome {
-    let store = match open_store(config).await? {
-        Ok((_, store)) => store,
+    let (config, store) = match open_store(config).await? {
+        Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
     let word = args.note.word();
-    if args.until.is_some_and(|until| until <= word.at) {
+    let until = args.until.map(|until| until.resolve(&config, word.at, Direction::Ahead)).transpose()?;
+    if until.is_some_and(|until| until <= word.at) {
         return Err("the time given to --until is already past: nothing was paused".into());
     }
     let scope = scope(&args.scope, &store).await?;
-    store.pause(&scope, args.until, &word).await?;
-    let until = args.until.map_or_else(|| "`renewd resume`".to_owned(), |until| until.to_string());
+    store.pause(&scope, until, &word).await?;
+    let until = until.map_or_else(|| "`renewd resume`".to_owned(), |until| format!("{until:.0}"));
     output::print(&format!("paused: {scope}, until {until}; orders already sent are followed to their end"))
 }
 
@@ -216,12 +219,4 @@ async fn scope(args: &ScopeArgs, store: &Store) -> Result<PauseScope, Failure> {
         }
         (None, None) => Ok(PauseScope::All),
     }
-}
-
-/// Who is at the keyboard, for the record: the user behind sudo if there is one.
-pub(super) fn person() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    named
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }

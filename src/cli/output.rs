@@ -27,10 +27,6 @@ pub(super) fn table(heads: &[&str]) -> Table {
     table
 }
 
-pub(super) fn print_table(table: &Table) -> Outcome {
-    print(&table.trim_fmt())
-}
-
 pub(super) fn print_json(value: &impl Serialize) -> Outcome {
     print(&serde_json::to_string_pretty(value)?)
 }

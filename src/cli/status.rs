@@ -6,8 +6,9 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Outcome, open_store, output};
+use super::{Outcome, open_store_to_read, output};
 use crate::config::{self, Config, Environment};
+use crate::domain::written_time;
 use crate::store::{DaemonLock, InstanceRow, NextFiring, Pause, SetInForce};
 
 const FIRINGS: u32 = 10;
@@ -28,21 +29,24 @@ struct Status {
 struct DaemonStatus {
     running: bool,
     pid: Option<i64>,
+    #[serde(serialize_with = "written_time::serialize_option")]
     since: Option<Timestamp>,
     version: Option<String>,
 }
 
 #[derive(Serialize)]
 struct SetStatus {
+    #[serde(serialize_with = "written_time::serialize_option")]
     accepted_at: Option<Timestamp>,
     /// Whether the set in force is the one on disk; not known while `renewd.toml` is refused.
     is_on_disk: Option<bool>,
+    #[serde(serialize_with = "written_time::serialize_option")]
     refused_at: Option<Timestamp>,
     refused: Option<String>,
 }
 
 pub(super) async fn status(config: &Path, json: bool) -> Outcome {
-    let (config, store) = match open_store(config).await? {
+    let (config, store) = match open_store_to_read(config).await? {
         Ok(opened) => opened,
         Err(code) => return Ok(code),
     };

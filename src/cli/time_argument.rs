@@ -1,37 +1,56 @@
 //! Times on the command line.
 
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, Zoned, civil};
+use jiff::{SignedDuration, Timestamp, civil};
 
-/// RFC 3339, a date (its first moment here), a date and time of this machine's zone, or a span from now.
-pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
-    parse_at(text, &here(), -1)
+use super::Failure;
+use crate::config::Config;
+
+/// A time as it was written; what it means may depend on the zone of `renewd.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TimeArgument {
+    Instant(Timestamp),
+    /// A date is its first moment.
+    Wall(civil::DateTime),
+    Span(SignedDuration),
 }
 
-/// The same, where a bare span means the future.
-pub(super) fn parse_future_time(text: &str) -> Result<Timestamp, String> {
-    parse_at(text, &here(), 1)
+/// Which way from now a span leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Back,
+    Ahead,
 }
 
-fn here() -> Zoned {
-    super::now().to_zoned(TimeZone::system())
-}
-
-fn parse_at(text: &str, now: &Zoned, direction: i32) -> Result<Timestamp, String> {
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(at);
+impl TimeArgument {
+    pub(super) fn parse(text: &str) -> Result<TimeArgument, String> {
+        let instant = || text.parse().ok().map(TimeArgument::Instant);
+        let wall = || text.parse().ok().map(TimeArgument::Wall);
+        let span = || days(text).or_else(|| text.parse().ok()).map(TimeArgument::Span);
+        instant().or_else(wall).or_else(span).ok_or_else(|| {
+            "write a time such as 2026-11-20T04:00:00Z, 2026-11-20T04:00:00+08:00, 2026-11-20T04:00 or 2026-11-20 \
+             (in the `timezone` of renewd.toml), or a span such as 90m, 36h, 2d"
+                .to_owned()
+        })
     }
-    let zone: &TimeZone = now.time_zone();
-    if let Ok(at) = text.parse::<civil::DateTime>() {
-        return at.to_zoned(zone.clone()).map(|at| at.timestamp()).map_err(|error| error.to_string());
+
+    pub(super) fn resolve(
+        self,
+        config: &Config,
+        now: Timestamp,
+        direction: Direction,
+    ) -> Result<Timestamp, Failure> {
+        self.resolve_in(&TimeZone::get(&config.timezone)?, now, direction)
     }
-    let words = || {
-        format!(
-            "{text:?} is not a time: write 2026-11-20T04:00:00Z, 2026-11-20, 2026-11-20T04:00 or a span such as 90m, 36h, 2d"
-        )
-    };
-    let span = days(text).or_else(|| text.parse::<SignedDuration>().ok()).ok_or_else(words)?;
-    now.timestamp().checked_add(span * direction).map_err(|error| error.to_string())
+
+    fn resolve_in(self, zone: &TimeZone, now: Timestamp, direction: Direction) -> Result<Timestamp, Failure> {
+        Ok(match (self, direction) {
+            (TimeArgument::Instant(at), _) => at,
+            (TimeArgument::Wall(wall), _) => wall.to_zoned(zone.clone())?.timestamp(),
+            (TimeArgument::Span(span), Direction::Back) => now.checked_sub(span)?,
+            (TimeArgument::Span(span), Direction::Ahead) => now.checked_add(span)?,
+        })
+    }
 }
 
 /// `2d`, which a duration of exact time does not read.
@@ -45,15 +64,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_dates_and_spans_are_read() {
-        let now: Zoned = "2026-11-20T12:00:00+08:00[Asia/Shanghai]".parse().unwrap();
-        let at = |text: &str| parse_at(text, &now, -1).map(|at| at.to_string());
-        assert_eq!(at("2026-11-20T04:00:00Z").unwrap(), "2026-11-20T04:00:00Z");
-        assert_eq!(at("2026-11-20").unwrap(), "2026-11-19T16:00:00Z");
-        assert_eq!(at("2026-11-20T04:00").unwrap(), "2026-11-19T20:00:00Z");
-        assert_eq!(at("36h").unwrap(), "2026-11-18T16:00:00Z");
-        assert_eq!(at("2d").unwrap(), "2026-11-18T04:00:00Z");
-        assert!(at("yesterday").is_err());
-        assert_eq!(parse_at("90m", &now, 1).unwrap().to_string(), "2026-11-20T05:30:00Z");
+    fn times_dates_and_spans_are_read_and_what_names_no_zone_is_in_the_configured_one() {
+        let now: Timestamp = "2026-11-20T04:00:00Z".parse().unwrap();
+        let zone = TimeZone::get("Asia/Shanghai").unwrap();
+        let at = |text: &str, direction| {
+            TimeArgument::parse(text).unwrap().resolve_in(&zone, now, direction).unwrap().to_string()
+        };
+        let since = |text: &str| at(text, Direction::Back);
+        assert_eq!(since("2026-11-20T04:00:00Z"), "2026-11-20T04:00:00Z");
+        assert_eq!(since("2026-11-20T04:00:00+02:00"), "2026-11-20T02:00:00Z");
+        assert_eq!(since("2026-11-20"), "2026-11-19T16:00:00Z");
+        assert_eq!(since("2026-11-20T04:00"), "2026-11-19T20:00:00Z");
+        assert_eq!(since("2026-11-20 04:00:00"), "2026-11-19T20:00:00Z");
+        assert_eq!(since("36h"), "2026-11-18T16:00:00Z");
+        assert_eq!(since("2d"), "2026-11-18T04:00:00Z");
+        assert_eq!(at("90m", Direction::Ahead), "2026-11-20T05:30:00Z");
+        for text in ["yesterday", "", "2026-13-01", "04:00", "2x"] {
+            let error = TimeArgument::parse(text).unwrap_err();
+            assert!(error.contains("2026-11-20T04:00") && error.contains("36h"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_span_beyond_the_calendar_is_refused() {
+        let now: Timestamp = "2026-11-20T04:00:00Z".parse().unwrap();
+        for (text, direction) in [("100000000d", Direction::Ahead), ("100000000d", Direction::Back)] {
+            let argument = TimeArgument::parse(text).unwrap();
+            assert!(argument.resolve_in(&TimeZone::UTC, now, direction).is_err());
+        }
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::lists::{error_words, short_time};
-use super::{EXIT_FAILED, Outcome, open_store, output};
+use super::{EXIT_FAILED, Outcome, open_store_to_read, output};
 use crate::domain::failure::Class;
 use crate::store::Story;
 
@@ -28,7 +28,7 @@ struct Test {
 }
 
 pub(super) async fn why(config: &Path, args: &WhyArgs) -> Outcome {
-    let store = match open_store(config).await? {
+    let store = match open_store_to_read(config).await? {
         Ok((_, store)) => store,
         Err(code) => return Ok(code),
     };

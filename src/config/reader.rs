@@ -198,6 +198,12 @@ impl<'a> Entry<'a> {
         self.value.span()
     }
 
+    /// Whether the syntax around it is broken, so that it may be only a part of what is meant.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let file = self.reader.file;
+        file.is_broken(file.line_number(self.span().start))
+    }
+
     pub(crate) fn fail(&self, message: impl Into<String>, help: impl Into<String>) {
         self.reader.fail(self.span(), message, help);
     }

@@ -211,7 +211,7 @@ fn read_accounts(root: &mut Table<'_>, references: References<'_>) -> Declared {
 }
 
 fn read_database(root: &mut Table<'_>, folder: &Path) -> Option<PathBuf> {
-    let entry = root.take("database")?;
+    let entry = root.take("database").filter(|entry| !entry.is_in_doubt())?;
     let path = read_path(&entry, folder)?;
     if path.is_dir() {
         entry.fail("`database` names a folder", format!("name the file in it, such as {DATABASE_FILE}"));

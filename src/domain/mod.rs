@@ -9,3 +9,4 @@ pub mod product;
 pub mod run;
 pub mod secret;
 pub mod upgrade;
+pub mod written_time;

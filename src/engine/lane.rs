@@ -378,9 +378,9 @@ impl Lane {
         match failure.filter(is_news) {
             Some(failure) => job_event!(error, "run.waiting", claim.job,
                 { class = %failure.class, code = failure.code, next_attempt_at = %until, },
-                "{} waits until {until}: {reason}", claim.job.instance),
+                "{} waits until {until:.0}: {reason}", claim.job.instance),
             None => job_event!(warn, "run.waiting", claim.job, { next_attempt_at = %until, },
-                "{} waits until {until}: {reason}", claim.job.instance),
+                "{} waits until {until:.0}: {reason}", claim.job.instance),
         }
     }
 
@@ -399,7 +399,7 @@ impl Lane {
             }
             _ => job_event!(warn, "run.retry", claim.job,
                 { class = %failure.class, code = failure.code, next_attempt_at = %until, },
-                "{} is tried again at {until}: {reason}", claim.job.instance),
+                "{} is tried again at {until:.0}: {reason}", claim.job.instance),
         }
         let hold = if held_until.is_some() { Hold::Pause } else { Hold::Backoff };
         let outcome = Outcome::Wait { until, reason, hold, failure: Some(failure.clone()), counts: false };

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::Access;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
@@ -18,6 +19,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// Older SQLite can corrupt a WAL when two connections write and checkpoint at once (3.7.0 to 3.51.2).
 const SQLITE_OLDEST: (u32, u32, u32) = (3, 51, 3);
+/// What the first migration writes into the file's head: `rnwd`.
+const APPLICATION_ID: i64 = 0x726e_7764;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS_MAX: u32 = 4;
 /// A status command holds the lock for an instant; a daemon that meets it tries again.
@@ -34,6 +37,13 @@ pub enum OpenError {
     Missing(PathBuf),
     #[error("the database {} cannot be written: {reason}; renewd needs to write the file and its folder", path.display())]
     ReadOnly { path: PathBuf, reason: String },
+    #[error("the database {} cannot be read: {reason}; let this user read the file and its folder", path.display())]
+    Unreadable { path: PathBuf, reason: String },
+    #[error(
+        "{} is a database of another program: nothing was changed; correct `database` in renewd.toml",
+        .0.display()
+    )]
+    Foreign(PathBuf),
     #[error(
         "the database {} was written by a newer renewd (its schema is {found}, this version knows {known}): \
          install that version again, nothing was changed", path.display()
@@ -158,23 +168,32 @@ impl Store {
 
     /// A command's way in: only a database of exactly this schema, never made, never migrated.
     pub async fn open_for_command(path: &Path) -> Result<Store, OpenError> {
-        if !path.exists() {
-            return Err(OpenError::Missing(path.to_owned()));
-        }
-        let schema = schema_of(path).await?;
-        schema.not_newer(path)?;
-        if schema.found < schema.known {
-            return Err(OpenError::Older(path.to_owned()));
-        }
+        check_schema(path).await?;
+        // Asked without opening the file: closing it again would drop the locks that SQLite has in this process.
+        rustix::fs::access(path, Access::WRITE_OK)
+            .map_err(|error| OpenError::ReadOnly { path: path.to_owned(), reason: error.to_string() })?;
         let conn = connect(path, false).await?;
         Store::with(conn, path)
     }
 
+    /// The way in of a command that only reads: whoever may read the file may use it, daemon up or down, and
+    /// nothing is left beside the database. A change handed to such a store fails.
+    pub async fn open_for_reading(path: &Path) -> Result<Store, OpenError> {
+        check_schema(path).await?;
+        // A daemon that has just begun may be about to write what is taken for immutable.
+        let is_daemon_up = DaemonLock::is_held(path);
+        let options = if is_daemon_up { options(path).read_only(true) } else { reading_options(path) };
+        let conn = options.connect().await.map_err(|error| unreadable(path, &error))?;
+        Ok(Store::of(conn, options, path))
+    }
+
     fn with(conn: SqliteConnection, path: &Path) -> Result<Store, OpenError> {
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS_MAX)
-            .connect_lazy_with(options(path).read_only(true));
-        Ok(Store { writer: Writer::start(conn), readers, path: path.to_owned() })
+        Ok(Store::of(conn, options(path).read_only(true), path))
+    }
+
+    fn of(conn: SqliteConnection, readers: SqliteConnectOptions, path: &Path) -> Store {
+        let readers = SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(readers);
+        Store { writer: Writer::start(conn), readers, path: path.to_owned() }
     }
 
     /// Whether another connection has committed since the last call with the same connection: what the
@@ -201,6 +220,13 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
         .disable_statement_logging()
+}
+
+/// With no WAL there is nothing to share. SQLite would make one (and its index) only to read: impossible for a
+/// user who may not write the folder, and in the daemon's way where it is possible.
+fn reading_options(path: &Path) -> SqliteConnectOptions {
+    let is_at_rest = !with_suffix(path, "-wal").exists();
+    options(path).read_only(true).immutable(is_at_rest)
 }
 
 async fn connect(path: &Path, create: bool) -> Result<SqliteConnection, OpenError> {
@@ -231,6 +257,10 @@ fn not_migrated(path: &Path, error: MigrateError) -> OpenError {
     }
 }
 
+fn unreadable(path: &Path, error: &sqlx::Error) -> OpenError {
+    OpenError::Unreadable { path: path.to_owned(), reason: error.to_string() }
+}
+
 /// Root may write what its mode forbids; an operator who made the file read-only meant it.
 fn check_writable(path: &Path) -> Result<(), OpenError> {
     let refused = |reason: String| OpenError::ReadOnly { path: path.to_owned(), reason };
@@ -253,27 +283,50 @@ impl Schema {
     }
 }
 
+/// A command neither makes nor migrates a database.
+async fn check_schema(path: &Path) -> Result<(), OpenError> {
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Err(OpenError::Missing(path.to_owned())),
+        Err(error) => {
+            return Err(OpenError::Unreadable { path: path.to_owned(), reason: error.to_string() });
+        }
+    }
+    let schema = schema_of(path).await?;
+    schema.not_newer(path)?;
+    if schema.found < schema.known { Err(OpenError::Older(path.to_owned())) } else { Ok(()) }
+}
+
 pub(super) async fn schema_of(path: &Path) -> Result<Schema, OpenError> {
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let failed = |error| unusable(path, error);
-    // With no WAL there is nothing to share, and SQLite would make one (and its index) only to read.
-    let is_at_rest = !with_suffix(path, "-wal").exists();
-    let look = options(path).read_only(true).immutable(is_at_rest);
-    let mut conn = look.connect().await.map_err(failed)?;
-    let tables: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")
-            .fetch_one(&mut conn)
-            .await
-            .map_err(failed)?;
+    let (is_ours, found) = look_into(path).await.map_err(|error| cannot_look(path, error))?;
+    if is_ours { Ok(Schema { found, known }) } else { Err(OpenError::Foreign(path.to_owned())) }
+}
+
+/// Whether it is a database of renewd, or an empty one, and its schema's version.
+async fn look_into(path: &Path) -> sqlx::Result<(bool, i64)> {
+    let mut conn = reading_options(path).connect().await?;
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut conn).await?;
+    let application: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut conn).await?;
+    let is_ours = tables == 0 || application == APPLICATION_ID;
     let found = match tables {
         0 => 0,
-        _ => sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
-            .fetch_one(&mut conn)
-            .await
-            .map_err(failed)?,
+        _ if !is_ours => 0,
+        _ => {
+            sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
+                .fetch_one(&mut conn)
+                .await?
+        }
     };
-    conn.close().await.map_err(failed)?;
-    Ok(Schema { found, known })
+    conn.close().await?;
+    Ok((is_ours, found))
+}
+
+fn cannot_look(path: &Path, error: sqlx::Error) -> OpenError {
+    match unusable(path, error) {
+        OpenError::ReadOnly { path, reason } => OpenError::Unreadable { path, reason },
+        other => other,
+    }
 }
 
 async fn check_sqlite(conn: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {

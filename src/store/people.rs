@@ -13,6 +13,7 @@ use super::writer::Change;
 use super::{Store, StoreError, at, at_opt, json, ms};
 use crate::domain::order::{OrderId, OrderRow};
 use crate::domain::product::{AccountName, PolicyName};
+use crate::domain::written_time;
 pub use by_hand::{RetryRefused, TRIGGER_LAPSES_AFTER, Trigger, TriggerRefused, Triggered};
 use resolve::{Resolve, Verdict};
 
@@ -66,7 +67,9 @@ pub struct Pause {
     pub scope: String,
     pub name: Option<String>,
     pub kind: String,
+    #[serde(serialize_with = "written_time::serialize")]
     pub since: Timestamp,
+    #[serde(serialize_with = "written_time::serialize_option")]
     pub until: Option<Timestamp>,
     pub note: Option<String>,
     pub set_by: String,

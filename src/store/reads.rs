@@ -10,6 +10,7 @@ use super::risk::Risk;
 use super::{Store, StoreError, at, at_opt, ms};
 use crate::domain::order::OrderRow;
 use crate::domain::run::RunId;
+use crate::domain::written_time;
 
 /// Filters of the lists; an absent one lets everything through.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +25,7 @@ pub struct Filter {
 
 impl Filter {
     fn since_text(&self) -> Option<String> {
-        self.since.map(|since| since.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
+        self.since.map(written_time::in_millis)
     }
 
     fn sql_limit(&self) -> i64 {
@@ -100,6 +101,7 @@ pub struct InstanceRow {
 #[derive(Clone, Debug, Serialize)]
 pub struct NextFiring {
     pub policy: String,
+    #[serde(serialize_with = "written_time::serialize")]
     pub due_at: Timestamp,
 }
 
@@ -273,7 +275,7 @@ impl Store {
                     WHERE pi.policy_id = p.id AND pi.removed_at_ms IS NULL AND i.instance = ?3))
                AND (?4 IS NULL OR ?4 = iif(p.retired_at_ms IS NOT NULL, 'retired',
                                            iif(p.enabled, 'enabled', 'disabled')))
-             ORDER BY p.retired_at_ms IS NOT NULL, p.name LIMIT ?5",
+             ORDER BY p.accepted_at_ms DESC, p.name LIMIT ?5",
         )
         .bind(&filter.policy)
         .bind(&filter.account)

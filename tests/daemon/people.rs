@@ -286,3 +286,30 @@ fn firings_of_every_fire_that_a_pause_held_up_are_made_up_for_once() {
     assert_eq!(stage.charges_of("crs-sandbox-1"), 1);
     stage.assert_agreement();
 }
+
+#[test]
+fn a_time_without_a_zone_is_one_of_the_configured_zone() {
+    let stage = Stage::new();
+    stage.expires_in_days("crs-sandbox-1", 200);
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let path = stage.folder().join("renewd.toml");
+    let settings = std::fs::read_to_string(&path).unwrap();
+    // Fourteen hours ahead of UTC: what was created a moment ago lies before the next wall-clock hour there, and
+    // half a day after the same words read in UTC.
+    std::fs::write(&path, format!("timezone = \"Pacific/Kiritimati\"\n{settings}")).unwrap();
+    let daemon = stage.start();
+    stage.until_run("crs-sandbox-1", "skipped");
+    daemon.stop();
+    let there = jiff::tz::TimeZone::get("Pacific/Kiritimati").unwrap();
+    let local = |hours: i64| {
+        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(hours);
+        at.to_zoned(there.clone()).datetime().strftime("%Y-%m-%dT%H:%M:%S").to_string()
+    };
+    assert!(stage.list(&["runs", "--since", &local(1)]).is_empty(), "an hour from now, there");
+    assert!(!stage.list(&["runs", "--since", &local(-1)]).is_empty(), "an hour ago, there");
+    assert!(!stage.list(&["runs", "--since", "2h"]).is_empty());
+    let paused = stage.ok(&["pause", "--until", &local(2)]);
+    let until = stage.status()["paused"][0]["until"].as_str().unwrap().to_owned();
+    assert!(until.ends_with(".000Z"), "one form of times everywhere: {until}");
+    assert!(paused.contains(&until[..19]), "{paused} {until}");
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Output;
 
@@ -10,7 +11,7 @@ use renewd::cloud::canonical::sha256_hex;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
-use crate::harness::{Stage, policy, stderr, text};
+use crate::harness::{Stage, command, policy, stderr, text};
 
 #[test]
 fn a_missing_database_folder_is_named_and_not_made() {
@@ -69,6 +70,55 @@ fn a_newer_schema_is_refused_by_the_service_and_by_commands_and_nothing_is_chang
         assert_refused(&output, "9999");
         assert_eq!(files(stage.folder()), before, "{arguments:?}");
     }
+}
+
+#[test]
+fn a_database_of_another_program_is_refused_and_stays_as_it_is() {
+    let stage = Stage::new();
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    stage.block_on(async {
+        let options = SqliteConnectOptions::new().filename(stage.database()).create_if_missing(true);
+        let mut database = options.connect().await.unwrap();
+        sqlx::query("CREATE TABLE cookies (name TEXT)").execute(&mut database).await.unwrap();
+        database.close().await.unwrap();
+    });
+    let before = files(stage.folder());
+    for arguments in [&["run"][..], &["orders"], &["pause"]] {
+        assert_refused(&stage.renewd(arguments), "a database of another program");
+        assert_eq!(files(stage.folder()), before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn who_may_only_read_the_database_can_look_after_a_clean_stop_and_beside_the_daemon() {
+    let stage = stopped_after_a_renewal();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(&stage.database(), 0o444);
+    mode(stage.folder(), 0o555);
+    let before = files(stage.folder());
+    let looks =
+        [&["orders"][..], &["runs"], &["instances"], &["policies"], &["status"], &["why", "crs-sandbox-1"]];
+    for arguments in looks {
+        let output = as_nobody(&stage, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    }
+    assert_eq!(files(stage.folder()), before, "nothing is left beside the database");
+    let pause = as_nobody(&stage, &["pause"]);
+    assert_refused(&pause, "cannot be written");
+
+    mode(&stage.database(), 0o000);
+    let output = as_nobody(&stage, &["orders"]);
+    assert_refused(&output, "cannot be read");
+    assert!(!stderr(&output).contains("writ"), "{}", stderr(&output));
+
+    mode(stage.folder(), 0o755);
+    mode(&stage.database(), 0o644);
+    let daemon = stage.start();
+    for arguments in looks {
+        let output = as_nobody(&stage, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    }
+    daemon.stop();
 }
 
 #[test]
@@ -144,6 +194,23 @@ fn stopped_after_a_renewal() -> Stage {
     stage.until_order("crs-sandbox-1", "confirmed");
     daemon.stop();
     stage
+}
+
+/// Runs the command as a user without rights of its own; where the tests do not run as root, their user has none
+/// beyond the modes either.
+fn as_nobody(stage: &Stage, arguments: &[&str]) -> Output {
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::getuid().is_root() {
+        return stage.renewd(arguments);
+    }
+    // Where that user can reach it: the binary may lie in root's home.
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = place.path().join("renewd");
+    let built = command(stage.folder(), arguments);
+    fs::copy(built.get_program(), &binary).unwrap();
+    let mut command = std::process::Command::new(binary);
+    command.args(built.get_args()).env_clear().uid(NOBODY).gid(NOBODY).output().unwrap()
 }
 
 fn assert_refused(output: &Output, words: &str) {

@@ -233,10 +233,10 @@ fn log_refused(job: &Job, row: OrderRow, failure: &Failure, next: &NextForRun, d
             let is_news = job.last_code.as_deref() != Some(code);
             if class == Class::Blocked && *hold != Hold::Pause && is_news {
                 job_event!(error, "run.waiting", job, { order_row = row.0, class = %class, code, next_attempt_at = %until, },
-                    "{} waits until {until} for something outside to change: {failure}", job.instance);
+                    "{} waits until {until:.0} for something outside to change: {failure}", job.instance);
             } else {
                 job_event!(warn, "run.retry", job, { order_row = row.0, class = %class, code, next_attempt_at = %until, },
-                    "{} is tried again at {until}", job.instance);
+                    "{} is tried again at {until:.0}", job.instance);
             }
         }
         NextForRun::Queue { .. } => {}
