@@ -191,6 +191,17 @@ impl Stage {
         oracle.check_books(database, journal, &cloud.ledger()).await
     }
 
+    /// All orders, and those that were ever looked at with doubt: by more than their confirmation needs.
+    pub async fn count_orders(&mut self) -> Result<(usize, usize), Broken> {
+        let (all, doubtful): (u32, u32) = sqlx::query_as(
+            "SELECT count(*), coalesce(sum((SELECT count(*) FROM looks l WHERE l.order_row = o.id) > 1), 0) FROM orders o",
+        )
+        .fetch_one(&mut self.database)
+        .await
+        .map_err(|error| error.to_string())?;
+        Ok((all.try_into().unwrap(), doubtful.try_into().unwrap()))
+    }
+
     async fn until_next_event(&mut self) -> Result<Duration, Broken> {
         let next: Option<i64> = sqlx::query_scalar(
             "SELECT min(at) FROM (
