@@ -26,6 +26,7 @@ const MEMORY_FOLDER: &str = "/dev/shm";
 const START: &str = "2026-03-02T01:00:00Z";
 /// Events of a stretch of time that are met exactly; what is left of it passes in longer strides.
 const EXACT_EVENTS: u32 = 10;
+const CALM_EVENTS: u32 = 6;
 const STRIDE: Duration = Duration::from_secs(9 * 3600);
 
 pub struct Stage {
@@ -246,8 +247,9 @@ impl Stage {
         let resumed = store.resume(&renewd::store::PauseScope::All, "operator", now).await;
         resumed.map_err(|error| error.to_string())?;
         self.journal.resume_all();
-        for _ in 0..3 {
-            self.advance(days(3)).await?;
+        self.exact_events = CALM_EVENTS;
+        for _ in 0..2 {
+            self.advance(days(2)).await?;
             crate::play::resolve(self, true).await?;
         }
         self.advance(days(1)).await?;
