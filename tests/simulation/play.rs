@@ -317,8 +317,12 @@ pub async fn resolve(stage: &mut Stage, truthful: bool) -> Result<(), Broken> {
         lines.iter().enumerate().filter(|(_, line)| line.state == "placed" || line.state == "unknown")
     {
         let charge = ledger.iter().zip(&rows).find(|(_, row)| **row == Some(at)).map(|(charge, _)| charge);
-        let says_paid = if truthful { charge.is_some() } else { line.row % 2 == 0 };
-        if says_paid != charge.is_some() {
+        // What was paid and taken back is as good as not paid; the practice cloud's list goes on showing it.
+        let is_paid = charge.is_some_and(|charge| {
+            !stage.journal.was_set_back(&line.instance, (charge.at, stage.clocks.true_now()))
+        });
+        let says_paid = if truthful { is_paid } else { line.row % 2 == 0 };
+        if says_paid != is_paid {
             stage.journal.tell_wrong(&line.instance);
         }
         let number = charge.filter(|_| says_paid).map(|charge| OrderId(charge.order_id.clone()));
