@@ -22,7 +22,7 @@ const LIST_LONGEST: Duration = Duration::from_secs(40);
 fn no_list_of_mishaps_breaks_a_promise() {
     if let Some(seed) = number("RENEWD_SIM_SEED") {
         let list = draw(seed);
-        println!("{}", told(&list));
+        eprintln!("{}", told(&list));
         if let Err(broken) = run(seed, &list) {
             panic!("{}", complaint(seed, &list, &broken));
         }
@@ -33,6 +33,7 @@ fn no_list_of_mishaps_breaks_a_promise() {
     let time = number("RENEWD_SIM_SECONDS").map_or(DEFAULT_TIME, Duration::from_secs);
     let begun = Instant::now();
     let (next, played) = (AtomicU64::new(first), AtomicU64::new(0));
+    let sum = Mutex::new(Tally::default());
     let broken: Mutex<Vec<(u64, Broken)>> = Mutex::new(Vec::new());
     let goes_on = || match wanted {
         Some(lists) => next.load(Ordering::SeqCst) < first + lists,
@@ -43,9 +44,12 @@ fn no_list_of_mishaps_breaks_a_promise() {
             scope.spawn(|| {
                 while goes_on() && broken.lock().unwrap().len() < 3 {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if let Err(what) = run(seed, &draw(seed)) {
-                        println!("seed {seed}: {what}");
-                        broken.lock().unwrap().push((seed, what));
+                    match run(seed, &draw(seed)) {
+                        Ok(tally) => sum.lock().unwrap().add(tally),
+                        Err(what) => {
+                            eprintln!("seed {seed}: {what}");
+                            broken.lock().unwrap().push((seed, what));
+                        }
                     }
                     played.fetch_add(1, Ordering::SeqCst);
                 }
@@ -53,15 +57,36 @@ fn no_list_of_mishaps_breaks_a_promise() {
         }
     });
     let (played, seconds) = (played.into_inner(), begun.elapsed().as_secs_f64());
-    println!("{played} lists in {seconds:.1} s");
+    let sum = sum.into_inner().unwrap();
+    eprintln!("{played} lists in {seconds:.1} s: {sum:?}");
     let broken = broken.into_inner().unwrap();
     let complaints: Vec<String> =
         broken.iter().map(|(seed, what)| complaint(*seed, &draw(*seed), what)).collect();
     assert!(broken.is_empty(), "{}", complaints.join("\n\n"));
+    assert!(sum.charges > 0 && sum.doubtful > 0, "nothing happened: {sum:?}");
+}
+
+/// What happened in a list: figures that are all zero would prove nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub operations: usize,
+    pub charges: usize,
+    pub orders: usize,
+    /// Orders of which nobody could say for a while whether they were charged.
+    pub doubtful: usize,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.operations += other.operations;
+        self.charges += other.charges;
+        self.orders += other.orders;
+        self.doubtful += other.doubtful;
+    }
 }
 
 /// Plays a list to its end and through the calm after it.
-pub fn run(seed: u64, list: &[Operation]) -> Result<(), Broken> {
+pub fn run(seed: u64, list: &[Operation]) -> Result<Tally, Broken> {
     let played = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -75,7 +100,7 @@ pub fn run(seed: u64, list: &[Operation]) -> Result<(), Broken> {
     })
 }
 
-async fn story(seed: u64, list: &[Operation]) -> Result<(), Broken> {
+async fn story(seed: u64, list: &[Operation]) -> Result<Tally, Broken> {
     let mut stage = Stage::open(seed, policies()).await?;
     for (at, operation) in list.iter().enumerate() {
         let at_operation = |broken: Broken| format!("at operation {} {operation:?}: {broken}", at + 1);
@@ -87,7 +112,9 @@ async fn story(seed: u64, list: &[Operation]) -> Result<(), Broken> {
         stage.check_books().await
     };
     closed.await.map_err(|broken| format!("after the list: {broken}"))?;
-    stage.calm(policies()).await.map_err(|broken| format!("in the calm after it: {broken}"))
+    stage.calm(policies()).await.map_err(|broken| format!("in the calm after it: {broken}"))?;
+    let (orders, doubtful) = stage.count_orders().await?;
+    Ok(Tally { operations: list.len(), charges: stage.cloud.ledger().len(), orders, doubtful })
 }
 
 /// Leaves out whatever it breaks without.

@@ -61,7 +61,7 @@ impl Life {
         let clock: Arc<dyn Clock> = Arc::clone(clocks) as Arc<dyn Clock>;
         let accounts = ACCOUNTS.iter().map(|(name, key_id, provider)| {
             let keys = move || Credentials {
-                key_id: Secret::new(*key_id),
+                key_id: Secret::new(key_id),
                 secret_key: Secret::new(SECRET_KEY),
                 token: None,
             };

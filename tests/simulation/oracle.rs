@@ -259,7 +259,11 @@ fn check_pair(
     journal: &Journal,
 ) -> Result<(), Broken> {
     let twice = || Err(format!("paid twice:\n{first:?}\n{second:?}\n{before:#?}\n{after:#?}"));
-    if before.row == after.row || before.cycle == after.cycle {
+    let is_excused = journal.was_told_wrong(&first.instance)
+        || journal.was_set_back(&first.instance, (first.at, second.at));
+    // One cycle twice only where a person said of the first that it does not stand.
+    if before.row == after.row || (before.cycle == after.cycle && !(is_excused && before.state == "refused"))
+    {
         return twice();
     }
     if first.action == ActionKind::Upgrade
@@ -272,8 +276,6 @@ fn check_pair(
         return twice();
     };
     let is_new_term = saw_second >= saw_first + TERM_AT_LEAST;
-    let is_excused = journal.was_set_back(&first.instance, (first.at, second.at))
-        || journal.was_told_wrong(&first.instance);
     if is_new_term || is_excused { Ok(()) } else { twice() }
 }
 

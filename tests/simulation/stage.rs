@@ -26,6 +26,7 @@ const MEMORY_FOLDER: &str = "/dev/shm";
 const START: &str = "2026-03-02T01:00:00Z";
 /// Events of a stretch of time that are met exactly; what is left of it passes in longer strides.
 const EXACT_EVENTS: u32 = 10;
+const CALM_EVENTS: u32 = 6;
 const STRIDE: Duration = Duration::from_secs(9 * 3600);
 
 pub struct Stage {
@@ -191,6 +192,17 @@ impl Stage {
         oracle.check_books(database, journal, &cloud.ledger()).await
     }
 
+    /// All orders, and those that were ever looked at with doubt: by more than their confirmation needs.
+    pub async fn count_orders(&mut self) -> Result<(usize, usize), Broken> {
+        let (all, doubtful): (u32, u32) = sqlx::query_as(
+            "SELECT count(*), coalesce(sum((SELECT count(*) FROM looks l WHERE l.order_row = o.id) > 1), 0) FROM orders o",
+        )
+        .fetch_one(&mut self.database)
+        .await
+        .map_err(|error| error.to_string())?;
+        Ok((all.try_into().unwrap(), doubtful.try_into().unwrap()))
+    }
+
     async fn until_next_event(&mut self) -> Result<Duration, Broken> {
         let next: Option<i64> = sqlx::query_scalar(
             "SELECT min(at) FROM (
@@ -236,8 +248,9 @@ impl Stage {
         let resumed = store.resume(&renewd::store::PauseScope::All, &word).await;
         resumed.map_err(|error| error.to_string())?;
         self.journal.resume_all();
-        for _ in 0..3 {
-            self.advance(days(3)).await?;
+        self.exact_events = CALM_EVENTS;
+        for _ in 0..2 {
+            self.advance(days(2)).await?;
             crate::play::resolve(self, true).await?;
         }
         self.advance(days(1)).await?;

@@ -63,7 +63,7 @@ async fn in_a_year_nobody_lapses_and_each_term_is_charged_once() {
     stage.check_books().await.unwrap();
     check_terms(&stage, length);
     let (charges, took) = (stage.cloud.ledger().len(), begun.elapsed());
-    println!(
+    eprintln!(
         "{length} days of {} instances, {charges} charges, in {took:?}",
         ids.iter().map(|(_, ids)| ids.len()).sum::<usize>()
     );
