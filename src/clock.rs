@@ -1,5 +1,6 @@
 //! The only reader of wall time. Everything else takes `now` as an argument or asks a [`Clock`].
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,11 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
     /// Since an arbitrary start; never goes back.
     fn monotonic(&self) -> Duration;
+    /// Ends when about so much of its monotonic time has passed.
+    fn sleep(&self, wait: Duration) -> Sleep;
 }
+
+pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The machine's clocks.
 pub struct SystemClock {
@@ -38,6 +43,10 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn sleep(&self, wait: Duration) -> Sleep {
+        Box::pin(tokio::time::sleep(wait))
     }
 }
 
@@ -72,5 +81,11 @@ impl Clock for ManualClock {
 
     fn monotonic(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.monotonic_ms.load(Ordering::SeqCst)).unwrap_or(0))
+    }
+
+    /// Nobody else would move it on: who waits is the one who does, and lets others have their turn.
+    fn sleep(&self, wait: Duration) -> Sleep {
+        self.advance(wait.max(Duration::from_millis(1)));
+        Box::pin(tokio::task::yield_now())
     }
 }

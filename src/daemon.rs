@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, PolicySet, Refusal};
-use crate::engine::{Engine, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
+use crate::engine::{End, Engine, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
 use crate::store::{COPY, ChangeKind, DaemonLock, OpenError, PolicyEntry, StoreError};
 use clockwork::Clockwork;
 
@@ -43,11 +43,21 @@ pub enum DaemonError {
         path.display()
     )]
     Succeeded { path: PathBuf, pid: i64 },
+    #[error("the database {} cannot be trusted any more, this service ends and orders nothing: {found}", path.display())]
+    Damaged { path: PathBuf, found: String },
     #[error("a part of the service ended by itself ({0}): start again, what was under way is looked at then")]
     PartEnded(String),
 }
 
 impl DaemonError {
+    fn of(end: End, database: &Path) -> DaemonError {
+        let path = database.to_owned();
+        match end {
+            End::Successor { pid } => DaemonError::Succeeded { path, pid },
+            End::Damaged { found } => DaemonError::Damaged { path, found },
+        }
+    }
+
     /// Whether a person has to correct a file before starting again makes sense.
     pub fn is_configuration(&self) -> bool {
         matches!(self, DaemonError::Refused(_))
@@ -89,6 +99,7 @@ impl Daemon {
             Err(refusal) => log_refused(&engine, &config, &refusal, clock.as_ref()).await?,
         }
         start::check_accounts(&engine, &config).await?;
+        start::warn_of_proxies(environment);
         let clockwork = Clockwork::start().await?;
         let mut daemon = Daemon {
             engine,
@@ -221,9 +232,7 @@ pub async fn run(
                 remind_of_refusal(&daemon).await;
                 remind_of_copy(&daemon).await;
             }
-            pid = engine.succeeded() => {
-                break Some(DaemonError::Succeeded { path: daemon.config.database.clone(), pid });
-            }
+            end = engine.ended() => break Some(DaemonError::of(end, &daemon.config.database)),
             ended = daemon.part_ended() => break Some(ended),
         }
     };

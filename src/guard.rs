@@ -21,6 +21,8 @@ const INVISIBLE_LOOKS: u32 = 3;
 const SOONEST_LOOK: SignedDuration = SignedDuration::from_secs(1);
 /// Looks over the settling time before an expiry earlier than one seen before is believed.
 const LOWER_LOOKS: u32 = 3;
+/// The code of a wait for the clock: the account's finding, told by `clock.skewed` when it begins.
+pub const CLOCK_SKEWED: &str = "ClockSkewed";
 /// The cloud's clock and ours may differ by this before orders are held.
 pub const SKEW_MAX: SignedDuration = SignedDuration::from_secs(60);
 
@@ -110,6 +112,9 @@ fn decide(question: &Question<'_>, tests: &mut Vec<Test>) -> Result<(), Decision
         tests.push(Test { test: name, value, passed: outcome.is_ok() });
         outcome
     };
+    if question.due_at > question.now + SKEW_MAX {
+        return test("firing", question.due_at.to_string(), Err(still_to_come(question)));
+    }
     let Some(observation) = &question.known.observation else {
         return test("observed", "never".to_owned(), Err(Decision::Observe));
     };
@@ -146,6 +151,14 @@ fn renewal(
     test("auto-renew", facts.auto_renew.as_str().to_owned(), auto_renew(question, facts, expires_at))?;
     test("firing", question.due_at.to_string(), not_too_old(question))?;
     test("last order", last_order_words(question), not_just_ordered(question))
+}
+
+/// Fired by a clock that was ahead. No look could be made since its firing, and its policy fires meanwhile as it
+/// should: it waits for its own instant, and stands in nobody's way.
+fn still_to_come(question: &Question<'_>) -> Decision {
+    let until = question.due_at;
+    let reason = format!("its firing is due on {until}: the clock was ahead when it was queued");
+    Decision::Wait { until, reason, failure: None }
 }
 
 fn not_visible(question: &Question<'_>) -> Decision {
@@ -341,8 +354,9 @@ fn clock(question: &Question<'_>) -> Result<(), Decision> {
         "this machine's clock is {} off the cloud's: orders are held until it is set right",
         words(question.skew.abs())
     );
-    let failure = Failure::ours(Class::Unavailable, "ClockSkewed", &reason);
-    Err(Decision::Wait { until: question.now + question.look_again, reason, failure: Some(failure) })
+    let failure = Failure::ours(Class::Unavailable, CLOCK_SKEWED, &reason);
+    // Only a call tells how far the clocks are apart now.
+    Err(look_again(question, reason, Some(failure)))
 }
 
 fn price_words(question: &Question<'_>) -> String {

@@ -74,7 +74,7 @@ impl Limiter {
         loop {
             match gate.try_acquire() {
                 Ok(permit) => return permit,
-                Err(wait) => tokio::time::sleep(wait).await,
+                Err(wait) => self.clock.sleep(wait).await,
             }
         }
     }

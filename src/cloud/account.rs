@@ -49,6 +49,10 @@ impl Account {
         Account { endpoint, bare_time_zone, transport, clock, credentials }
     }
 
+    pub fn transport(&self) -> Transport {
+        self.transport.clone()
+    }
+
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// What to do with a connection.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub enum Act {
     AnswerAndHold(Vec<u8>),
     /// Take the first bytes, whatever they are, write this and hold the line.
     Blurt(Vec<u8>),
+    /// Read one request whole, write the first and then the second again and again until the client lets go.
+    Endless(Vec<u8>, Vec<u8>, Duration),
 }
 
 /// Serves as many connections as there are acts, one after the other.
@@ -56,6 +59,15 @@ fn serve(listener: &TcpListener, acts: Vec<Act>) -> Served {
 
 fn play(mut stream: &TcpStream, act: Act) -> String {
     let (request, bytes, hold) = match act {
+        Act::Endless(first, again, pause) => {
+            let request = read_request(stream);
+            let mut next = first;
+            while stream.write_all(&next).is_ok() {
+                thread::sleep(pause);
+                next.clone_from(&again);
+            }
+            return request;
+        }
         Act::Answer(bytes) => (read_request(stream), bytes, false),
         Act::AnswerAndHold(bytes) => (read_request(stream), bytes, true),
         Act::Blurt(bytes) => (read_some(stream), bytes, true),

@@ -92,6 +92,20 @@ impl Cloud {
         Ok(Cloud { provider, account })
     }
 
+    /// An account that nothing is known of yet, over the HTTP clients of this one: to make these takes longer than
+    /// many calls, and tests begin a life of the daemon thousands of times.
+    pub fn anew(
+        &self,
+        provider: Provider,
+        credentials: Credentials,
+        endpoint: Option<Endpoint>,
+        bare_time_zone: TimeZone,
+        clock: Arc<dyn Clock>,
+    ) -> Cloud {
+        let transport = self.account.transport();
+        Cloud { provider, account: Account::new(credentials, endpoint, bare_time_zone, transport, clock) }
+    }
+
     /// From the next signature on; what is signed stays as it is.
     pub fn replace_credentials(&self, credentials: Credentials) {
         self.account.replace_credentials(credentials);

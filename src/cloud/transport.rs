@@ -22,8 +22,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PURCHASE_TIMEOUT: Duration = Duration::from_secs(60);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_POOL_IDLE: Duration = Duration::from_secs(30);
-const PURCHASE_ANSWER_MAX_BYTES: usize = 1024 * 1024;
-const READ_ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// An order's answer has a few hundred bytes, and many are under way at once.
+const PURCHASE_ANSWER_MAX_BYTES: usize = 256 * 1024;
+/// A thousand instances with all that a cloud says of each.
+const READ_ANSWER_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// A limit on everything that another machine decides.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +64,7 @@ pub struct Lost {
 
 pub type Exchange = Result<Received, Lost>;
 
+#[derive(Clone)]
 pub struct Transport {
     purchases: Client,
     reads: Client,

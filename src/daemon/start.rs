@@ -147,6 +147,21 @@ async fn check_secrets(engine: &Engine) -> Result<(), DaemonError> {
     Ok(())
 }
 
+/// What other programs read the way out from.
+const PROXY_VARIABLES: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
+/// An order goes straight to the cloud: what stands in between could hold it back, or send it again. Where only a
+/// proxy leads out, nothing would be renewed, and the reason must not have to be guessed.
+pub(super) fn warn_of_proxies(environment: &Environment) {
+    for name in PROXY_VARIABLES.into_iter().filter(|name| environment.variable(name).is_some()) {
+        tracing::warn!(
+            event = "config.doubtful",
+            "{name} is set and not used: renewd calls the clouds directly; let it out to their hosts, or unset {name}"
+        );
+    }
+}
+
 /// Over everything a policy says.
 pub(super) fn digest(policy: &Policy) -> String {
     HEXLOWER.encode(&Sha256::digest(format!("{policy:?}").as_bytes()))

@@ -99,8 +99,8 @@ impl Lane {
 
     /// Until told to stop; then gives back what is in hand and waits for what is being sent.
     pub async fn run(mut self, stop: channel::Receiver<bool>) {
-        let account = Arc::clone(&self.account);
-        repeat(&mut self, stop, &account.wake).await;
+        let (engine, account) = (Arc::clone(&self.engine), Arc::clone(&self.account));
+        repeat(&engine, &mut self, stop, &account.wake).await;
         self.put_down().await;
     }
 
@@ -365,6 +365,9 @@ impl Lane {
     fn log_wait(&self, claim: &Claim, reason: &str, until: Timestamp, failure: Option<&Failure>) {
         // Somebody must act, and is told so once: of a run's own trouble by the run, of an account's each day.
         let is_news = |failure: &&Failure| {
+            if failure.code == guard::CLOCK_SKEWED {
+                return false;
+            }
             let is_right = cloud::cause(self.account.provider, &failure.code) == Some(Cause::Rights);
             if is_right || till::BUDGET_CODES.contains(&failure.code.as_str()) {
                 let today = self.engine.budget(&self.account, self.engine.now()).day_start;

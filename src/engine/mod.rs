@@ -44,7 +44,7 @@ use crate::domain::product::{AccountName, Provider};
 use crate::domain::run::Epoch;
 use crate::limiter::Limiter;
 use crate::retry::Pace;
-use crate::store::{Budget, Store, StoreError};
+use crate::store::{Budget, Store, StoreError, Trouble};
 
 /// Everything the parts share.
 pub struct Engine {
@@ -57,8 +57,8 @@ pub struct Engine {
     /// When this epoch began: instants before it were missed, later ones are at worst late.
     began_ms: AtomicI64,
     stopping: channel::Sender<bool>,
-    /// The process that has taken over the database, once there is one.
-    successor: channel::Sender<Option<i64>>,
+    /// Why this process may not go on, once there is a reason.
+    end: channel::Sender<Option<End>>,
 }
 
 #[derive(Clone, Debug)]
@@ -103,6 +103,15 @@ pub struct Limits {
     pub per_month: Option<Fen>,
 }
 
+/// Why a process may not go on with its database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Another process has taken it over.
+    Successor { pid: i64 },
+    /// It is damaged: what keeps an order single cannot be trusted any more.
+    Damaged { found: String },
+}
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -114,6 +123,8 @@ pub enum Step {
 const SHARE_OF_LIMIT: f64 = 0.9;
 /// After a failure of the database, before the same is tried again.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+/// Failures in a row of one part from one telling to the next: about a minute.
+const FAILURES_A_REMINDER: u32 = 60;
 
 impl Account {
     pub fn new(
@@ -185,7 +196,7 @@ impl Engine {
             epoch: AtomicI64::new(0),
             began_ms: AtomicI64::new(0),
             stopping: channel::Sender::new(false),
-            successor: channel::Sender::new(None),
+            end: channel::Sender::new(None),
         }
     }
 
@@ -201,13 +212,18 @@ impl Engine {
         }
     }
 
-    /// Returns when another daemon has taken over the database, with its process id.
-    pub async fn succeeded(&self) -> i64 {
-        let mut successor = self.successor.subscribe();
-        match successor.wait_for(Option::is_some).await {
-            Ok(found) => found.unwrap_or_default(),
-            Err(_) => std::future::pending().await,
+    /// Returns when this process may not go on with its database.
+    pub async fn ended(&self) -> End {
+        let mut end = self.end.subscribe();
+        match end.wait_for(Option::is_some).await.map(|end| end.clone()) {
+            Ok(Some(end)) => end,
+            _ => std::future::pending().await,
         }
+    }
+
+    /// The first reason stands.
+    fn end(&self, reason: End) {
+        self.end.send_if_modified(|end| end.is_none() && end.replace(reason).is_none());
     }
 
     pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
@@ -254,23 +270,47 @@ trait Part {
 }
 
 /// Runs a part's steps until told to stop; waits for its wake-up when there is nothing to do.
-async fn repeat<P: Part + Send>(part: &mut P, mut stop: channel::Receiver<bool>, wake: &Notify) {
+async fn repeat<P: Part + Send>(
+    engine: &Engine,
+    part: &mut P,
+    mut stop: channel::Receiver<bool>,
+    wake: &Notify,
+) {
+    let mut failures: u32 = 0;
     while !*stop.borrow() {
-        let pause = match part.step().await {
+        let mut stepped = part.step().await;
+        if failures > 0 && stepped.is_ok() {
+            // A step that had nothing to write proves nothing.
+            stepped = engine.store.prove_writable().await.and(stepped);
+        }
+        note_database(engine, P::NAME, &mut failures, stepped.as_ref().err());
+        let pause = match stepped {
             Ok(Step::Worked) => continue,
             Ok(Step::Idle) => P::IDLE_LOOK,
-            Err(error) => {
-                tracing::error!(
-                    event = "database.failed", %error,
-                    "{} could not use the database, trying again", P::NAME
-                );
-                DATABASE_PAUSE
-            }
+            Err(_) => DATABASE_PAUSE,
         };
         tokio::select! {
             _ = stop.changed() => {}
             () = wake.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// A failure is told when it begins and now and then while it lasts, its end once.
+fn note_database(engine: &Engine, part: &str, failures: &mut u32, error: Option<&StoreError>) {
+    let Some(error) = error else {
+        if std::mem::take(failures) > 0 {
+            tracing::info!(event = "database.recovered", "{part} can use the database again");
+        }
+        return;
+    };
+    if failures.is_multiple_of(FAILURES_A_REMINDER) {
+        tracing::error!(event = "database.failed", %error, "{part} could not use the database, trying again: {error}");
+    }
+    *failures += 1;
+    if error.trouble() == Trouble::Damaged {
+        engine.store.note_damage();
+        engine.end(End::Damaged { found: error.to_string() });
     }
 }

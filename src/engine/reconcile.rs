@@ -45,7 +45,7 @@ impl Reconcile {
     }
 
     pub async fn run(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
-        repeat(&mut self, stop, &tick).await;
+        repeat(&Arc::clone(&self.engine), &mut self, stop, &tick).await;
     }
 
     /// One round over the open orders whose next look is due.

@@ -26,17 +26,19 @@ const LOGGED_POLICIES: usize = 100;
 pub struct Ticker {
     engine: Arc<Engine>,
     leap: Leap,
+    /// A leap was seen and the epoch that follows from it could not be written yet.
+    owes_epoch: bool,
 }
 
 impl Ticker {
     pub fn new(engine: Arc<Engine>) -> Ticker {
         let leap = Leap::new(&*engine.clock);
-        Ticker { engine, leap }
+        Ticker { engine, leap, owes_epoch: false }
     }
 
     /// `tick` is the clockwork's.
     pub async fn run(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
-        repeat(&mut self, stop, &tick).await;
+        repeat(&Arc::clone(&self.engine), &mut self, stop, &tick).await;
     }
 
     /// Fires everything due by now and queues its runs.
@@ -48,7 +50,11 @@ impl Ticker {
                 "the clock leapt by {} s: acting as after a restart, open orders are looked at anew",
                 leapt.as_secs()
             );
+            self.owes_epoch = true;
+        }
+        if self.owes_epoch {
             self.engine.begin_epoch().await?;
+            self.owes_epoch = false;
         }
         self.engine.fire_due().await
     }

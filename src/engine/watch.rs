@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch as channel};
 
 use super::calls::{CallError, is_refused_key};
 use super::events::order_event;
-use super::{Account, Engine, Part, Step, repeat};
+use super::{Account, End, Engine, Part, Step, repeat};
 use crate::domain::order::OrderRow;
 use crate::domain::product::{AccountName, InstanceId, Product, Region};
 use crate::domain::run::{RunId, RunState};
@@ -43,7 +43,7 @@ impl SecondWatch {
     }
 
     pub async fn run(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
-        repeat(&mut self, stop, &tick).await;
+        repeat(&Arc::clone(&self.engine), &mut self, stop, &tick).await;
     }
 
     pub async fn step(&mut self) -> Result<Step, StoreError> {
@@ -73,7 +73,7 @@ impl SecondWatch {
         let (epoch, pid) = self.engine.store.epoch_in_force().await?;
         self.successor_looks = if epoch > self.engine.epoch() { self.successor_looks + 1 } else { 0 };
         if self.successor_looks >= SUCCESSOR_LOOKS {
-            self.engine.successor.send_replace(Some(pid));
+            self.engine.end(End::Successor { pid });
         }
         Ok(())
     }
@@ -144,7 +144,7 @@ impl MinuteWatch {
     }
 
     pub async fn run(mut self, stop: channel::Receiver<bool>, tick: Arc<Notify>) {
-        repeat(&mut self, stop, &tick).await;
+        repeat(&Arc::clone(&self.engine), &mut self, stop, &tick).await;
     }
 }
 

@@ -148,6 +148,17 @@ fn a_look_made_before_the_run_was_claimed_decides_nothing() {
 }
 
 #[test]
+fn a_run_whose_instant_is_still_to_come_waits_for_it() {
+    let mut case = case(5);
+    case.due_at = now() + days(3650);
+    let Decision::Wait { until, failure: None, .. } = case.decide() else { panic!("{:?}", case.decide()) };
+    assert_eq!(until, case.due_at);
+    // Clocks differ by a little: that is no reason to wait, only to look again.
+    case.due_at = now() + SignedDuration::from_secs(60);
+    assert_eq!(case.decide(), Decision::Observe);
+}
+
+#[test]
 fn a_look_from_the_future_is_not_fresh() {
     assert_eq!(case(5).observed(SignedDuration::from_secs(-5)).decide(), Decision::Observe);
     assert_eq!(case(40).observed(SignedDuration::from_secs(-5)).decide(), Decision::Observe);
@@ -196,7 +207,8 @@ fn what_is_waited_for_is_looked_at_again_when_the_wait_is_over() {
         }
         hidden
     };
-    for case in [busy, dateless, hidden] {
+    let skewed = || Case { skew: SignedDuration::from_secs(-61), ..case(2) };
+    for case in [busy, dateless, hidden, skewed] {
         assert!(waits(&case().observed(SignedDuration::from_secs(19)).decide()));
         assert_eq!(case().observed(SignedDuration::from_secs(20)).decide(), Decision::Observe);
     }

@@ -44,7 +44,7 @@ use crate::clock::Clock;
 use crate::cloud::canonical::sha256_hex;
 use crate::domain::money::Fen;
 use crate::sandbox::faults::{Fault, FaultQueue};
-use crate::sandbox::instance::{Instance, InstanceChange, UnknownProduct};
+use crate::sandbox::instance::{Family, Instance, InstanceChange, UnknownProduct};
 use crate::sandbox::pace::{ApiCount, Counters, Pace};
 use crate::sandbox::replays::Replays;
 use crate::sandbox::seed::Seed;
@@ -132,6 +132,11 @@ impl Running {
         self.shared.lock().faults.extend(faults);
     }
 
+    /// Takes back the faults that still wait.
+    pub fn forget_faults(&self) {
+        self.shared.lock().faults.clear();
+    }
+
     /// Changes an instance, or makes it when there is none of that id.
     ///
     /// # Errors
@@ -139,6 +144,12 @@ impl Running {
     pub fn set_instance(&self, id: &str, change: InstanceChange) -> Result<(), UnknownProduct> {
         let now = self.shared.clock.now();
         self.shared.lock().world.set_instance(id, change, now).map(|_| ())
+    }
+
+    /// As it is, whatever readers still see.
+    pub fn instance(&self, id: &str) -> Option<Instance> {
+        let family = Family::of_id(id).ok()?;
+        self.shared.lock().world.instance(family, id).cloned()
     }
 
     pub fn set_balance(&self, key_id: &str, balance: Fen) {

@@ -42,6 +42,11 @@ impl Store {
         self.writer.submit(MarkStopped { epoch, now_ms: ms(now) }).await
     }
 
+    /// Changes nothing, and yet writes: whether the database takes anything.
+    pub async fn prove_writable(&self) -> Result<(), StoreError> {
+        self.writer.submit(ThereAndBack).await
+    }
+
     /// The epoch in force and the process that began it.
     pub async fn epoch_in_force(&self) -> Result<(Epoch, i64), StoreError> {
         let row = sqlx::query("SELECT epoch, coalesce(pid, 0) FROM daemon").fetch_one(&self.readers).await?;
@@ -161,6 +166,20 @@ async fn intents_to_unknown(
     .execute(conn)
     .await?;
     Ok(rows.iter().map(|row| OrderRow(row.get(0))).collect())
+}
+
+struct ThereAndBack;
+
+impl Change for ThereAndBack {
+    type Reply = ();
+
+    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
+        // SQLite does not write a page for a value that is the one it has.
+        for _ in ["there", "back"] {
+            sqlx::query("UPDATE daemon SET pid = -pid").execute(&mut *conn).await?;
+        }
+        Ok(vec![(); rows.len()])
+    }
 }
 
 struct MarkStopped {

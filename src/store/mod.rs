@@ -17,9 +17,11 @@ mod policies;
 mod reads;
 mod risk;
 mod runs;
+mod trouble;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use sqlx::SqlitePool;
@@ -41,7 +43,9 @@ pub use policies::{Applied, ChangeKind, PolicyChange, PolicyEntry};
 pub use reads::{Filter, InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
 pub use risk::{Cause, Risk};
 pub use runs::{Claim, Elder, Finish, Job};
+pub use trouble::Trouble;
 
+use trouble::Explained;
 use writer::Writer;
 
 /// The database of one daemon.
@@ -54,14 +58,28 @@ pub struct Store {
 
 #[derive(Debug, Error)]
 pub enum StoreError {
-    #[error("the database did not take a change: {0}")]
-    Write(#[source] sqlx::Error),
-    #[error("the database could not be read: {0}")]
+    /// Shared by all callers whose changes were in the transaction that failed.
+    #[error("the database did not take a change: {}", Explained(.0))]
+    Write(#[source] Arc<sqlx::Error>),
+    #[error("the database could not be read: {}", Explained(.0))]
     Read(#[from] sqlx::Error),
     #[error("the database holds what this version cannot read: {0}")]
     Decode(String),
+    #[error("the database is damaged: nothing is ordered any more{}", Trouble::Damaged.advice())]
+    Damaged,
     #[error("the database writer has stopped")]
     Stopped,
+}
+
+impl StoreError {
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            StoreError::Write(error) => Trouble::of(error),
+            StoreError::Read(error) => Trouble::of(error),
+            StoreError::Damaged => Trouble::Damaged,
+            StoreError::Decode(_) | StoreError::Stopped => Trouble::Other,
+        }
+    }
 }
 
 impl Store {
@@ -69,10 +87,18 @@ impl Store {
         &self.path
     }
 
+    /// From now on no order is recorded, and so none is sent.
+    pub fn note_damage(&self) {
+        self.writer.note_damage();
+    }
+
     /// Waits for what was handed in, then closes. Later calls answer [`StoreError::Stopped`].
+    ///
+    /// The writer goes last: only a connection that may write brings the log home into the database, and whoever
+    /// copies the file of a stopped service would else copy next to nothing.
     pub async fn close(&self) {
-        self.writer.stop().await;
         self.readers.close().await;
+        self.writer.stop().await;
     }
 }
 

@@ -181,7 +181,7 @@ impl Store {
         intent: Intent,
     ) -> Result<Result<Committed, Withheld>, StoreError> {
         let row = IntentRow::new(claim, &intent);
-        let written = self.writer.submit(row).await?;
+        let written = self.writer.submit_purchase(row).await?;
         Ok(written.map(Committed::from_committed_row))
     }
 
@@ -193,7 +193,7 @@ impl Store {
         epoch: Epoch,
         now: Timestamp,
     ) -> Result<Option<Committed>, StoreError> {
-        let may = self.writer.submit(RepeatRow { row, epoch, now_ms: ms(now) }).await?;
+        let may = self.writer.submit_purchase(RepeatRow { row, epoch, now_ms: ms(now) }).await?;
         Ok(may.then(|| Committed::from_committed_row(row)))
     }
 

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::Access;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use thiserror::Error;
 
+use super::trouble::{Explained, Trouble};
 use super::writer::Writer;
 use super::{Store, StoreError};
 
@@ -25,6 +26,8 @@ const READERS_MAX: u32 = 4;
 /// A status command holds the lock for an instant; a daemon that meets it tries again.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// A start checks up to so many orders, in about a second; damage among more of them shows itself when it is met.
+const ORDERS_CHECKED_MAX: i64 = 200_000;
 
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -52,14 +55,18 @@ pub enum OpenError {
     SecondDaemon { path: PathBuf, pid: String },
     #[error("the lock file {} cannot be used: {error}", path.display())]
     Lock { path: PathBuf, error: io::Error },
-    #[error("{} is not a database renewd can use: {error}", path.display())]
+    #[error("{} is not a database renewd can use: {}", path.display(), Explained(error))]
     Unusable { path: PathBuf, error: sqlx::Error },
+    #[error(
+        "the database {} is damaged, nothing was ordered: {found}{}", path.display(), Trouble::Damaged.advice()
+    )]
+    Damaged { path: PathBuf, found: String },
     #[error(
         "SQLite {0} is built in; renewd needs 3.51.3 or newer, which no longer damages a database in WAL mode"
     )]
     OldSqlite(String),
     #[error("the database {} could not be brought up to date: {error}", path.display())]
-    Migration { path: PathBuf, error: sqlx::migrate::MigrateError },
+    Migration { path: PathBuf, error: MigrateError },
 }
 
 /// Held by the one daemon of a database, for its life. The kernel lets go of it when the process ends.
@@ -143,16 +150,19 @@ impl Store {
     /// written, brings an older one up to date.
     pub async fn open_for_daemon(path: &Path, _lock: &DaemonLock) -> Result<Store, OpenError> {
         check_folder(path)?;
+        let mut is_new = true;
         if path.exists() {
             check_writable(path)?;
-            schema_of(path).await?.not_newer(path)?;
+            let schema = schema_of(path).await?;
+            schema.not_newer(path)?;
+            is_new = schema.found == 0;
         }
         let mut conn = connect(path, true).await?;
         check_sqlite(&mut conn, path).await?;
-        MIGRATIONS
-            .run(&mut conn)
-            .await
-            .map_err(|error| OpenError::Migration { path: path.to_owned(), error })?;
+        if !is_new {
+            check_money(&mut conn, path).await?;
+        }
+        MIGRATIONS.run(&mut conn).await.map_err(|error| not_migrated(path, error))?;
         Store::with(conn, path)
     }
 
@@ -233,8 +243,17 @@ fn unusable(path: &Path, error: sqlx::Error) -> OpenError {
     let text = error.to_string();
     if text.contains("readonly") || text.contains("read-only") || text.contains("unable to open") {
         OpenError::ReadOnly { path: path.to_owned(), reason: text }
+    } else if Trouble::of(&error) == Trouble::Damaged {
+        OpenError::Damaged { path: path.to_owned(), found: text }
     } else {
         OpenError::Unusable { path: path.to_owned(), error }
+    }
+}
+
+fn not_migrated(path: &Path, error: MigrateError) -> OpenError {
+    match error {
+        MigrateError::Execute(error) if Trouble::of(&error) != Trouble::Other => unusable(path, error),
+        error => OpenError::Migration { path: path.to_owned(), error },
     }
 }
 
@@ -318,4 +337,20 @@ async fn check_sqlite(conn: &mut SqliteConnection, path: &Path) -> Result<(), Op
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if found < SQLITE_OLDEST { Err(OpenError::OldSqlite(version)) } else { Ok(()) }
+}
+
+/// Nothing but two unique indexes keeps an order single: one that lost an entry would let it be sent again.
+async fn check_money(conn: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
+    let failed = |error| unusable(path, error);
+    let newest: Option<i64> =
+        sqlx::query_scalar("SELECT max(id) FROM orders").fetch_one(&mut *conn).await.map_err(failed)?;
+    let checks = ["PRAGMA integrity_check(pauses)", "PRAGMA integrity_check(orders)"];
+    let may_take_long = newest.is_some_and(|newest| newest > ORDERS_CHECKED_MAX);
+    for &check in &checks[..if may_take_long { 1 } else { 2 }] {
+        let found: Vec<String> = sqlx::query_scalar(check).fetch_all(&mut *conn).await.map_err(failed)?;
+        if let Some(found) = found.into_iter().find(|line| line != "ok") {
+            return Err(OpenError::Damaged { path: path.to_owned(), found });
+        }
+    }
+    Ok(())
 }

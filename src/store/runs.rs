@@ -48,7 +48,7 @@ pub struct Job {
     pub last_code: Option<String>,
     /// The latest order of this run that was refused: its row, its months, and the expiry it was to move.
     pub refused: Option<(OrderRow, u32, Timestamp)>,
-    /// An earlier run of the same policy and instance that has not ended.
+    /// An earlier run of the same policy and instance, for an instant no later than its own, that has not ended.
     pub elder: Option<Elder>,
     /// The latest order on the instance that was not refused, when a firing of this very revision did not make
     /// it; of a run by hand the latest whoever made it.
@@ -220,7 +220,7 @@ async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result
         " FROM json_each(?1) e JOIN runs r ON r.id = e.value JOIN policies p ON p.id = r.policy_id
          JOIN schedules s ON s.id = p.schedule_id JOIN instances i ON i.id = r.instance_id
          LEFT JOIN runs l ON l.id = (SELECT min(x.id) FROM runs x WHERE x.instance_id = r.instance_id
-             AND x.policy_id = r.policy_id AND x.finished_at_ms IS NULL AND x.id < r.id)
+             AND x.policy_id = r.policy_id AND x.finished_at_ms IS NULL AND x.id < r.id AND x.due_at_ms <= r.due_at_ms)
          LEFT JOIN orders f ON f.id = (SELECT max(y.id) FROM orders y WHERE y.run_id = r.id AND y.state = 'refused'
              AND y.action = 'renew')
          ORDER BY r.priority_ms, r.id"

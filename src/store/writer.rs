@@ -5,11 +5,14 @@ use std::any::{Any, TypeId};
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
+use super::trouble::Trouble;
 
 /// A kind of change. All waiting rows of a kind are applied at once.
 ///
@@ -27,6 +30,8 @@ pub(super) trait Change: Send + Sync + Sized + 'static {
 #[derive(Clone)]
 pub(super) struct Writer {
     changes: mpsc::Sender<Message>,
+    /// Somebody met damage: what keeps an order single cannot be trusted any more.
+    is_damaged: Arc<AtomicBool>,
 }
 
 enum Message {
@@ -40,8 +45,21 @@ const WAITING_CHANGES_MAX: usize = 4096;
 impl Writer {
     pub(super) fn start(conn: SqliteConnection) -> Writer {
         let (changes, inbox) = mpsc::channel(WAITING_CHANGES_MAX);
-        tokio::spawn(run(conn, inbox));
-        Writer { changes }
+        let is_damaged = Arc::default();
+        tokio::spawn(run(conn, inbox, Arc::clone(&is_damaged)));
+        Writer { changes, is_damaged }
+    }
+
+    /// As [`Writer::submit`], for a change that lets money be spent: never on a damaged database.
+    pub(super) async fn submit_purchase<C: Change>(&self, change: C) -> Result<C::Reply, StoreError> {
+        if self.is_damaged.load(Ordering::SeqCst) {
+            return Err(StoreError::Damaged);
+        }
+        self.submit(change).await
+    }
+
+    pub(super) fn note_damage(&self) {
+        self.is_damaged.store(true, Ordering::SeqCst);
     }
 
     pub(super) async fn submit<C: Change>(&self, change: C) -> Result<C::Reply, StoreError> {
@@ -60,7 +78,7 @@ impl Writer {
     }
 }
 
-async fn run(mut conn: SqliteConnection, mut inbox: mpsc::Receiver<Message>) {
+async fn run(mut conn: SqliteConnection, mut inbox: mpsc::Receiver<Message>, is_damaged: Arc<AtomicBool>) {
     let mut waiting = Vec::new();
     while inbox.recv_many(&mut waiting, WAITING_CHANGES_MAX).await > 0 {
         let mut groups: Vec<Box<dyn Group>> = Vec::new();
@@ -71,7 +89,9 @@ async fn run(mut conn: SqliteConnection, mut inbox: mpsc::Receiver<Message>) {
                 Message::Stop(sender) => stop = Some(sender),
             }
         }
-        commit(&mut conn, groups).await;
+        if commit(&mut conn, groups).await == Some(Trouble::Damaged) {
+            is_damaged.store(true, Ordering::SeqCst);
+        }
         if let Some(sender) = stop {
             use sqlx::Connection;
             if let Err(error) = conn.close().await {
@@ -90,26 +110,33 @@ fn join(groups: &mut Vec<Box<dyn Group>>, change: Box<dyn Group>) {
     }
 }
 
-async fn commit(conn: &mut SqliteConnection, mut groups: Vec<Box<dyn Group>>) {
+/// Answers what kept all of it from being committed, if something did.
+async fn commit(conn: &mut SqliteConnection, mut groups: Vec<Box<dyn Group>>) -> Option<Trouble> {
     if groups.is_empty() {
-        return;
+        return None;
     }
-    let failed = match together(conn, &mut groups).await {
-        Ok(()) => None,
-        Err(_) => {
-            roll_back(conn).await;
+    let mut outcome = together(conn, &mut groups).await;
+    if let Err(error) = &outcome {
+        roll_back(conn).await;
+        if may_be_one_row(error) {
             // One bad row fails its own caller only.
-            let outcome = one_by_one(conn, &mut groups).await;
+            outcome = one_by_one(conn, &mut groups).await;
             if outcome.is_err() {
                 roll_back(conn).await;
             }
-            outcome.err()
         }
-    };
-    let text = failed.map(|error| error.to_string());
-    for group in groups {
-        group.answer(text.as_deref());
     }
+    let failed = outcome.err().map(Arc::new);
+    for group in groups {
+        group.answer(failed.as_ref());
+    }
+    failed.map(|error| Trouble::of(&error))
+}
+
+/// A lock is no row's fault, and waiting for it again would make all callers wait twice; a damaged file is
+/// written no more than it has to be.
+fn may_be_one_row(error: &sqlx::Error) -> bool {
+    !matches!(Trouble::of(error), Trouble::Locked | Trouble::Damaged)
 }
 
 async fn together(conn: &mut SqliteConnection, groups: &mut [Box<dyn Group>]) -> sqlx::Result<()> {
@@ -144,13 +171,15 @@ trait Group: Send {
     fn apply_all<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Applying<'a>;
     fn apply_singly<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Applying<'a>;
     /// Tells each caller its own result, or that nothing was committed.
-    fn answer(self: Box<Self>, failed: Option<&str>);
+    fn answer(self: Box<Self>, failed: Option<&Arc<sqlx::Error>>);
 }
+
+type Reply<C> = Result<<C as Change>::Reply, Arc<sqlx::Error>>;
 
 struct Waiting<C: Change> {
     rows: Vec<C>,
-    senders: Vec<oneshot::Sender<sqlx::Result<C::Reply>>>,
-    replies: Vec<sqlx::Result<C::Reply>>,
+    senders: Vec<oneshot::Sender<Reply<C>>>,
+    replies: Vec<Reply<C>>,
 }
 
 impl<C: Change> Group for Waiting<C> {
@@ -186,19 +215,20 @@ impl<C: Change> Group for Waiting<C> {
                     sqlx::query("ROLLBACK TO one").execute(&mut *conn).await?;
                 }
                 sqlx::query("RELEASE one").execute(&mut *conn).await?;
-                replies.push(reply.and_then(|mut replies| replies.pop().ok_or(sqlx::Error::RowNotFound)));
+                let reply = reply.and_then(|mut replies| replies.pop().ok_or(sqlx::Error::RowNotFound));
+                replies.push(reply.map_err(Arc::new));
             }
             self.replies = replies;
             Ok(())
         })
     }
 
-    fn answer(mut self: Box<Self>, failed: Option<&str>) {
+    fn answer(mut self: Box<Self>, failed: Option<&Arc<sqlx::Error>>) {
         let mut replies = mem::take(&mut self.replies).into_iter();
         for sender in self.senders {
             let reply = match failed {
-                Some(text) => Err(sqlx::Error::Protocol(text.to_owned())),
-                None => replies.next().unwrap_or(Err(sqlx::Error::RowNotFound)),
+                Some(error) => Err(Arc::clone(error)),
+                None => replies.next().unwrap_or_else(|| Err(Arc::new(sqlx::Error::RowNotFound))),
             };
             // A caller that no longer waits has dropped its future; the change is committed all the same.
             let _ = sender.send(reply);

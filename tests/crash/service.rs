@@ -1,6 +1,7 @@
 //! The real binary on a folder of its own, against a practice cloud that outlives it.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use renewd::clock::SystemClock;
 use renewd::sandbox::seed::Seed;
 use renewd::sandbox::{Options, Running, SECRET_KEY, TENCENT_KEY_PREFIX, start};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 pub struct Service {
@@ -81,6 +82,7 @@ impl Service {
             .env_clear()
             .envs(keys)
             .env("SECRET_KEY", SECRET_KEY)
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())
@@ -128,7 +130,8 @@ impl Drop for Service {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // With what it wraps or is wrapped in; it may have ended by itself already.
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
     }
 }

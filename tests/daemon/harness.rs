@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use renewd::clock::SystemClock;
+use renewd::clock::{Clock, SystemClock};
 use renewd::sandbox::{self, Options, Running, SECRET_KEY};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -52,10 +52,15 @@ impl Stage {
     }
 
     pub fn with(settings: &Settings) -> Stage {
+        Stage::with_clock(settings, Arc::new(SystemClock::new()))
+    }
+
+    /// With the cloud's own clock.
+    pub fn with_clock(settings: &Settings, clock: Arc<dyn Clock>) -> Stage {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listen: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let options = Options { listen, seed: None, clock: Arc::new(SystemClock::new()) };
+        let options = Options { listen, seed: None, clock };
         let cloud = runtime.block_on(sandbox::start(options)).unwrap();
         let stage = Stage { cloud, runtime, folder: tempfile::tempdir().unwrap() };
         write_settings(stage.folder(), &stage.cloud.base_url(), settings);

@@ -1,11 +1,13 @@
 //! Stopping, and what a stop leaves to the next start.
 
+use std::fs::File;
+use std::process::Stdio;
 use std::time::Duration;
 
 use renewd::sandbox::faults::{Effect, Fault, Spoilt};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Stage, instant, policy, text, until};
+use crate::harness::{Settings, Stage, command, instant, policy, text, until};
 
 const RENEW: &str = "redis:RenewInstance";
 
@@ -148,5 +150,28 @@ fn every_log_line_is_json_with_its_event_time_and_level() {
         "expiry_after",
     ] {
         assert!(!confirmed[field].is_null(), "{field} in {confirmed:#}");
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_or_nothing_takes_neither_ends_nor_holds_up_the_service() {
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    for (stderr, is_read) in [(Stdio::piped(), false), (Stdio::piped(), true), (full(), true)] {
+        // At trace a pipe is full within a moment.
+        let stage = Stage::with(&Settings { level: "trace", ..Settings::default() });
+        stage.write_policies(&policy("month", &["crs-sandbox-1", "crs-sandbox-2"], ""));
+        stage.start().stop();
+        let mut child = command(stage.folder(), &["run"]).stderr(stderr).spawn().unwrap();
+        // Kept unread, or closed at once.
+        let kept = child.stderr.take().filter(|_| !is_read);
+
+        stage.until_order("crs-sandbox-1", "confirmed");
+        stage.until_order("crs-sandbox-2", "confirmed");
+        assert!(child.try_wait().unwrap().is_none(), "it lives on");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let status = until("the service stops", || child.try_wait().unwrap());
+        assert!(status.success(), "{status}");
+        drop(kept);
+        stage.assert_agreement();
     }
 }

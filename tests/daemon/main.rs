@@ -31,6 +31,8 @@ mod secrets;
 #[cfg(test)]
 mod start;
 #[cfg(test)]
+mod surroundings;
+#[cfg(test)]
 mod upgrades;
 #[cfg(test)]
 mod why;

@@ -31,7 +31,7 @@ async fn an_intent_on_a_copy_is_held_until_everything_is_resumed_and_the_open_or
     let copy = stage.reopen_at(folder).await;
     let rescued = copy.store.begin_epoch(now, "test").await.unwrap();
     assert_eq!((rescued.runs_requeued, rescued.orders_unknown), (1, vec![row]));
-    let claims = copy.claim(rescued.epoch).await;
+    let mut claims = copy.claim(rescued.epoch).await;
     let withheld = copy.intend(&claims[0], now).await.unwrap_err();
     assert!(matches!(withheld, Withheld::Paused { until: None, .. }), "{withheld:?}");
     assert!(copy.store.repeat_order(row, rescued.epoch, now).await.unwrap().is_none());
@@ -41,6 +41,7 @@ async fn an_intent_on_a_copy_is_held_until_everything_is_resumed_and_the_open_or
     assert_eq!(copy.store.resume(&PauseScope::Account(shop), &word(now)).await.unwrap(), 0);
     copy.intend(&claims[0], now).await.unwrap_err();
     assert_eq!(copy.store.resume(&PauseScope::All, &word(now)).await.unwrap(), 1);
+    let now = copy.look_again(&mut claims[0], now).await;
     copy.intend(&claims[0], now).await.unwrap();
 }
 

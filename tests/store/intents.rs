@@ -79,7 +79,7 @@ async fn an_order_is_committed_once_for_a_claim() {
 #[tokio::test]
 async fn a_pause_that_another_process_has_written_is_in_force_at_once() {
     let stage = Stage::open().await;
-    let (_, claim, now) = one_claim(&stage).await;
+    let (_, mut claim, now) = one_claim(&stage).await;
     let command = stage.command().await;
     let scopes = [
         PauseScope::All,
@@ -98,16 +98,18 @@ async fn a_pause_that_another_process_has_written_is_in_force_at_once() {
     for scope in others {
         command.pause(&scope, None, &word(now)).await.unwrap();
     }
+    let now = stage.look_again(&mut claim, now).await;
     assert!(stage.intend(&claim, now).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_pause_with_an_end_holds_until_then_and_not_a_moment_longer() {
     let stage = Stage::open().await;
-    let (_, claim, now) = one_claim(&stage).await;
+    let (_, mut claim, now) = one_claim(&stage).await;
     let until = now + HOUR;
     stage.store.pause(&PauseScope::All, Some(until), &word(now)).await.unwrap();
     assert!(paused(stage.intend(&claim, until - SignedDuration::from_millis(1)).await));
+    let until = stage.look_again(&mut claim, until).await;
     assert!(stage.intend(&claim, until).await.is_ok());
 }
 
@@ -181,7 +183,8 @@ async fn a_cycle_whose_order_did_not_happen_may_be_ordered_again() {
     let (epoch, claim, now) = one_claim(&stage).await;
     let row = stage.intend(&claim, now).await.unwrap().row();
     settle(&stage, row, &claim, not_ordered(), now).await;
-    let claim = stage.claim(epoch).await.remove(0);
+    let mut claim = stage.claim(epoch).await.remove(0);
+    let now = stage.look_again(&mut claim, now).await;
     assert!(stage.intend(&claim, now).await.is_ok());
 }
 

@@ -12,6 +12,8 @@ mod firings;
 #[cfg(test)]
 mod intents;
 #[cfg(test)]
+mod leaps;
+#[cfg(test)]
 mod observations;
 #[cfg(test)]
 mod orders;

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use renewd::domain::failure::{Class, Failure};
-use renewd::store::{NextForRun, OrderMove, OrderStep};
+use renewd::store::{Filter, NextForRun, OrderMove, OrderStep, Store};
 
 use crate::stage::{Stage, days, policy, start};
 
@@ -108,4 +108,19 @@ async fn two_open_orders_of_an_instance_and_two_that_stand_in_a_cycle_cannot_be_
              created_at_ms)
          SELECT policy_id, policy_revision, instance_id, account, action, origin, due_at_ms, 0, 0 FROM runs WHERE id = 3";
     assert!(sqlx::query(twice).execute(&mut sql).await.unwrap_err().to_string().contains("UNIQUE"));
+}
+
+#[tokio::test]
+async fn a_closed_database_is_one_file_that_holds_all_that_was_written() {
+    let stage = Stage::open().await;
+    stage.begin().await;
+    stage.apply(&[policy("cache", &["crs-1"])], start()).await;
+    // A reader is open beside the writer.
+    assert!(stage.runs().await.is_empty());
+    stage.store.close().await;
+    assert!(!stage.folder.path().join("renewd.db-wal").exists());
+    let copy = stage.folder.path().join("copy.db");
+    std::fs::copy(stage.path(), &copy).unwrap();
+    let copied = Store::open_for_command(&copy).await.unwrap();
+    assert_eq!(copied.policies(&Filter::default()).await.unwrap().len(), 1);
 }

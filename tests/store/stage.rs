@@ -146,6 +146,15 @@ impl Stage {
         self.store.observe(vec![sighting]).await.unwrap().remove(0)
     }
 
+    /// A look a moment after `now`; answers that moment. What was allowed again by `now` asks for it.
+    pub async fn look_again(&self, claim: &mut Claim, now: Timestamp) -> Timestamp {
+        assert_eq!(self.intend(claim, now).await.unwrap_err(), Withheld::Superseded, "the look is older");
+        let at = now + SignedDuration::from_millis(1);
+        let instance = claim.job.instance.clone();
+        claim.known = self.see(instance.as_str(), at, claim.known.expires_at().unwrap()).await;
+        at
+    }
+
     pub async fn runs(&self) -> Vec<RunRecord> {
         self.store.runs(&Filter::default()).await.unwrap()
     }

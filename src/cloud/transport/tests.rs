@@ -5,6 +5,8 @@ use super::*;
 use crate::cloud::listener::{Act, Listener, answer};
 
 const SHORT: Duration = Duration::from_millis(200);
+/// Within it a fast far end sends more than a limit.
+const QUICK: Duration = Duration::from_millis(500);
 const BODY: &str = r#"{"InstanceId":"crs-1","Period":1}"#;
 
 /// Sends one purchase; also tells whether it was announced as written.
@@ -193,6 +195,52 @@ async fn a_redirect_is_an_answer_and_not_followed() {
     let (exchange, _) = purchase(&http(&listener), Limits::default()).await;
     assert_eq!(exchange.unwrap().http_status, 307);
     assert!(!listener.finish().await.is_another_waiting);
+}
+
+#[tokio::test]
+async fn what_never_ends_is_unknown_in_bounded_time_whether_bought_or_read() {
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    let chunk = [b"1000\r\n".as_slice(), &[b'x'; 0x1000], b"\r\n"].concat();
+    let status = b"HTTP/1.1 200 OK\r\n".to_vec();
+    let wide = [b"X-Flood: ".as_slice(), &[b'x'; 0x1000], b"\r\n"].concat();
+    let early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".to_vec();
+    let large = b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n".to_vec();
+    let loris = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
+    let (at_once, steadily, slowly) = (Duration::ZERO, Duration::from_millis(1), Duration::from_millis(20));
+    for (what, code, first, again, pause) in [
+        ("a chunked body", "AnswerTooLarge", chunked, chunk, at_once),
+        ("a body of 100 MB", "AnswerTooLarge", large, vec![b'x'; 0x1000], at_once),
+        ("many headers", "Unreadable", status.clone(), b"X-A: b\r\n".to_vec(), at_once),
+        ("wide headers", "Unreadable", status.clone(), wide, at_once),
+        (
+            "one header",
+            "Unreadable",
+            [&status, b"X-Flood: ".as_slice()].concat(),
+            vec![b'x'; 0x1000],
+            at_once,
+        ),
+        ("interim answers", "Timeout", early.clone(), early, steadily),
+        ("a head, byte by byte", "Timeout", status, b"x".to_vec(), slowly),
+        ("a body, byte by byte", "Timeout", loris, b"x".to_vec(), slowly),
+    ] {
+        let endless = Act::Endless(first, again, pause);
+        let listener = Listener::start([endless.clone(), endless]);
+        let limits = Limits {
+            purchase_timeout: QUICK,
+            read_timeout: QUICK,
+            read_answer_max_bytes: PURCHASE_ANSWER_MAX_BYTES,
+            ..Limits::default()
+        };
+        let transport = Transport::new(limits).unwrap();
+        let both = async {
+            let bought = transport.purchase(request(&http(&listener)), || ()).await;
+            (bought, transport.read(request(&http(&listener))).await)
+        };
+        let (bought, read) = tokio::time::timeout(10 * QUICK, both).await.expect(what);
+        assert_lost(bought, Class::Unknown, code, "");
+        assert_lost(read, Class::Unknown, code, "");
+        assert!(!listener.finish().await.is_another_waiting, "{what}");
+    }
 }
 
 #[tokio::test]

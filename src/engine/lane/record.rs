@@ -7,14 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::calls::{About, THROTTLED_HOLD, attempt};
 use super::super::events::job_event;
 use super::super::order_list::Wanted;
-use super::super::{Account, DATABASE_PAUSE, Engine};
+use super::super::{Account, DATABASE_PAUSE, Engine, FAILURES_A_REMINDER};
 use super::seed;
 use crate::cloud::{self, Api, Call, Cause};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::{OrderId, OrderRow, OrderState, Standing, UNSENT};
 use crate::domain::run::Hold;
 use crate::retry::{self, Blocked, Next};
-use crate::store::{Job, NextForRun, OrderMove, OrderRecord, OrderStep, StoreError};
+use crate::store::{Attempt, Job, NextForRun, OrderMove, OrderRecord, OrderStep, StoreError, Trouble};
 use crate::verdict;
 
 /// Unpaid orders lapse after days.
@@ -50,25 +50,8 @@ impl Engine {
             amount: None,
         };
         log_answer(job, row, &order_move.step, &call);
-        loop {
-            let written = self.store.record_attempts(vec![record.clone()]).await;
-            let moved = self.store.move_order(order_move.clone()).await;
-            match written.and(moved) {
-                Ok(true) | Err(StoreError::Stopped) => break,
-                Ok(false) => {
-                    self.log_late(job, row, &call).await;
-                    break;
-                }
-                Err(error) => {
-                    tracing::error!(
-                        event = "database.failed",
-                        order_row = row.0,
-                        %error,
-                        "the answer to order row {row} could not be recorded, trying again"
-                    );
-                    tokio::time::sleep(DATABASE_PAUSE).await;
-                }
-            }
+        if !self.write_answer(record, order_move).await {
+            self.log_late(job, row, &call).await;
         }
         match &call.result {
             Ok(_) => self.free_account(account).await,
@@ -92,6 +75,38 @@ impl Engine {
             Some(order) => format!("order {} is unpaid: pay it or cancel it in the console", order.order_id),
             None => "look for an unpaid order in the console: pay it or cancel it".to_owned(),
         }
+    }
+
+    /// Answers whether the order was still open. Where the answer cannot be written any more, the order's log has it.
+    async fn write_answer(&self, record: Attempt, order_move: OrderMove) -> bool {
+        let row = order_move.row;
+        for failures in 0_u32.. {
+            let moved = self.store.move_order(order_move.clone()).await;
+            let error = match moved {
+                Ok(is_open) => {
+                    // Only a count: the answer itself is safe.
+                    if let Err(error) = self.store.record_attempts(vec![record]).await {
+                        tracing::warn!(event = "database.failed", order_row = row.0, %error, "a call was not counted");
+                    }
+                    return is_open;
+                }
+                Err(StoreError::Stopped) => break,
+                Err(error) => error,
+            };
+            let is_lost = error.trouble() == Trouble::Damaged;
+            let then = if is_lost { "its log says what it was" } else { "trying again" };
+            if failures.is_multiple_of(FAILURES_A_REMINDER) {
+                tracing::error!(
+                    event = "database.failed", order_row = row.0, %error,
+                    "the answer to order row {row} could not be recorded, {then}: {error}"
+                );
+            }
+            if is_lost {
+                break;
+            }
+            tokio::time::sleep(DATABASE_PAUSE).await;
+        }
+        true
     }
 
     /// The order was settled while its answer was still on its way. A number is kept with its row; that the money

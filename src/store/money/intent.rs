@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::{Intent, ORDERS_PER_DAY_LEAST, Withheld, json, ms};
@@ -140,6 +141,7 @@ impl Change for IntentRow {
         .bind(&text)
         .execute(&mut *conn)
         .await?;
+        mark_lower_openings(&written, conn).await?;
         let id_of = |run: i64| written.iter().find(|row| row.get::<i64, _>(1) == run).map(|row| row.get(0));
         let mut replies = Vec::with_capacity(rows.len());
         for row in rows {
@@ -150,6 +152,22 @@ impl Change for IntentRow {
         }
         Ok(replies)
     }
+}
+
+/// The term that opened the cycle was taken back: what this order pays for begins where the instance is now, and the
+/// next cycle a term after that, not a term after what was taken back.
+async fn mark_lower_openings(written: &[SqliteRow], conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    let rows: Vec<i64> = written.iter().map(|row| row.get(0)).collect();
+    sqlx::query(
+        "UPDATE instances SET cycle_expiry_ms = o.expiry_before_ms
+         FROM json_each(?1) e JOIN orders o ON o.id = e.value
+         WHERE instances.id = o.instance_id AND o.cycle = 'cycle:' || instances.cycle
+           AND o.expiry_before_ms < instances.cycle_expiry_ms",
+    )
+    .bind(json(&rows)?)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 async fn why_withheld(row: &IntentRow, conn: &mut SqliteConnection) -> sqlx::Result<Withheld> {

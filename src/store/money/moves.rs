@@ -174,16 +174,16 @@ async fn keep_late_numbers(text: &str, conn: &mut SqliteConnection) -> sqlx::Res
     Ok(())
 }
 
-/// A renewal confirmed below the highest expiry ever seen (a refund before it, or a wrong read) did not advance
-/// the cycle by its observation: what it paid for is a term of its own, and the marks start from there.
+/// A renewal confirmed below the highest expiry ever seen (a refund before it, or a wrong read): what it paid for is
+/// a term of its own, whether its observation advanced the cycle or not, and the marks start from there.
 /// `rows` are the orders just moved, as JSON.
 pub(in crate::store) async fn reopen_cycles(rows: &str, conn: &mut SqliteConnection) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE instances SET cycle = instances.cycle + 1, cycle_expiry_ms = o.expiry_after_ms,
+        "UPDATE instances SET cycle = instances.cycle + (o.cycle = 'cycle:' || instances.cycle), cycle_expiry_ms = o.expiry_after_ms,
                 expiry_high_ms = o.expiry_after_ms, lower_since_ms = NULL, lower_looks = 0
          FROM json_each(?1) e JOIN orders o ON o.id = e.value
          WHERE instances.id = o.instance_id AND o.state = 'confirmed' AND o.action = 'renew'
-           AND o.cycle = 'cycle:' || instances.cycle AND o.expiry_after_ms < instances.expiry_high_ms",
+           AND o.cycle LIKE 'cycle:%' AND o.expiry_after_ms < instances.expiry_high_ms",
     )
     .bind(rows)
     .execute(conn)

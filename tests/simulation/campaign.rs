@@ -1,0 +1,153 @@
+//! Lists by the hundred: drawn from seeds, played, and made small when one breaks a promise.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::fleet::policies;
+use crate::life::Broken;
+use crate::operation::{Operation, draw};
+use crate::play::play;
+use crate::stage::Stage;
+
+const THREADS: usize = 2;
+/// Without an order for more: as many lists as fit.
+const DEFAULT_TIME: Duration = Duration::from_secs(18);
+const FIRST_SEED: u64 = 1;
+/// Of real time: no list takes a tenth of it.
+const LIST_LONGEST: Duration = Duration::from_secs(40);
+
+#[test]
+fn no_list_of_mishaps_breaks_a_promise() {
+    if let Some(seed) = number("RENEWD_SIM_SEED") {
+        let list = draw(seed);
+        eprintln!("{}", told(&list));
+        if let Err(broken) = run(seed, &list) {
+            panic!("{}", complaint(seed, &list, &broken));
+        }
+        return;
+    }
+    let wanted = number("RENEWD_SIM_LISTS");
+    let first = number("RENEWD_SIM_FIRST").unwrap_or(FIRST_SEED);
+    let time = number("RENEWD_SIM_SECONDS").map_or(DEFAULT_TIME, Duration::from_secs);
+    let begun = Instant::now();
+    let (next, played) = (AtomicU64::new(first), AtomicU64::new(0));
+    let sum = Mutex::new(Tally::default());
+    let broken: Mutex<Vec<(u64, Broken)>> = Mutex::new(Vec::new());
+    let goes_on = || match wanted {
+        Some(lists) => next.load(Ordering::SeqCst) < first + lists,
+        None => begun.elapsed() < time,
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while goes_on() && broken.lock().unwrap().len() < 3 {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    match run(seed, &draw(seed)) {
+                        Ok(tally) => sum.lock().unwrap().add(tally),
+                        Err(what) => {
+                            eprintln!("seed {seed}: {what}");
+                            broken.lock().unwrap().push((seed, what));
+                        }
+                    }
+                    played.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    let (played, seconds) = (played.into_inner(), begun.elapsed().as_secs_f64());
+    let sum = sum.into_inner().unwrap();
+    eprintln!("{played} lists in {seconds:.1} s: {sum:?}");
+    let broken = broken.into_inner().unwrap();
+    let complaints: Vec<String> =
+        broken.iter().map(|(seed, what)| complaint(*seed, &draw(*seed), what)).collect();
+    assert!(broken.is_empty(), "{}", complaints.join("\n\n"));
+    assert!(sum.charges > 0 && sum.doubtful > 0, "nothing happened: {sum:?}");
+}
+
+/// What happened in a list: figures that are all zero would prove nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub operations: usize,
+    pub charges: usize,
+    pub orders: usize,
+    /// Orders of which nobody could say for a while whether they were charged.
+    pub doubtful: usize,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.operations += other.operations;
+        self.charges += other.charges;
+        self.orders += other.orders;
+        self.doubtful += other.doubtful;
+    }
+}
+
+/// Plays a list to its end and through the calm after it.
+pub fn run(seed: u64, list: &[Operation]) -> Result<Tally, Broken> {
+    let played = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let story = tokio::time::timeout(LIST_LONGEST, story(seed, list));
+            story.await.unwrap_or_else(|_| Err(format!("the list does not end in {LIST_LONGEST:?}")))
+        })
+    }));
+    played.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        Err(format!("a panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without words")))
+    })
+}
+
+async fn story(seed: u64, list: &[Operation]) -> Result<Tally, Broken> {
+    let mut stage = Stage::open(seed, policies()).await?;
+    for (at, operation) in list.iter().enumerate() {
+        let at_operation = |broken: Broken| format!("at operation {} {operation:?}: {broken}", at + 1);
+        play(&mut stage, operation).await.map_err(at_operation)?;
+    }
+    // What the last operation queued is taken up before the books are closed.
+    let closed = async {
+        stage.turn(true).await?;
+        stage.check_books().await
+    };
+    closed.await.map_err(|broken| format!("after the list: {broken}"))?;
+    stage.calm(policies()).await.map_err(|broken| format!("in the calm after it: {broken}"))?;
+    let (orders, doubtful) = stage.count_orders().await?;
+    Ok(Tally { operations: list.len(), charges: stage.cloud.ledger().len(), orders, doubtful })
+}
+
+/// Leaves out whatever it breaks without.
+fn shrink(seed: u64, list: &[Operation]) -> (Vec<Operation>, Option<Broken>) {
+    let deadline = Instant::now() + LIST_LONGEST;
+    let (mut list, mut found) = (list.to_vec(), None);
+    let mut at = list.len();
+    while at > 0 && Instant::now() < deadline {
+        at -= 1;
+        let mut shorter = list.clone();
+        shorter.remove(at);
+        if let Err(broken) = run(seed, &shorter) {
+            (list, found) = (shorter, Some(broken));
+            at = at.min(list.len());
+        }
+    }
+    (list, found)
+}
+
+fn complaint(seed: u64, list: &[Operation], broken: &str) -> String {
+    let (small, what) = shrink(seed, list);
+    format!(
+        "seed {seed} (again by RENEWD_SIM_SEED={seed}) breaks a promise: {broken}\nthe same in short: {}\n{}",
+        what.as_deref().unwrap_or("not shrunk"),
+        told(&small)
+    )
+}
+
+fn told(list: &[Operation]) -> String {
+    let lines: Vec<String> = list.iter().map(|operation| format!("    {operation:?},")).collect();
+    format!("[\n{}\n]", lines.join("\n"))
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+}
