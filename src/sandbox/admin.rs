@@ -54,7 +54,7 @@ pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Answer {
     let path = request.uri().path().strip_prefix(ROOT).unwrap_or_default();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let done = match (request.method(), parts.as_slice()) {
-        (&Method::GET, [""]) => return Answer::text(200, &help()),
+        (&Method::GET, [""]) => return Answer::text(200, help()),
         (&Method::GET, ["ledger"]) => Ok(json!(shared.lock().world.ledger())),
         (&Method::GET, ["requests"]) => Ok(json!(shared.lock().counters.snapshot())),
         (&Method::GET, ["faults"]) => Ok(json!(shared.lock().faults.waiting())),
