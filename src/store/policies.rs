@@ -255,14 +255,14 @@ async fn move_unsent_runs(policy_id: i64, policy: &Policy, conn: &mut SqliteConn
     Ok(())
 }
 
-/// An enabled policy that is back to a schedule which others kept going has missed what fired meanwhile: it is
-/// caught up in the same transaction, so that no crash can lose it.
+/// An enabled policy that is back to a schedule which others kept going, if only for a while, has missed what fired
+/// meanwhile: it is caught up in the same transaction, so that no crash can lose it.
 async fn make_up_for_absence(old: &Stored, conn: &mut SqliteConnection) -> sqlx::Result<()> {
     let Some(retired_at_ms) = old.retired_at_ms else { return Ok(()) };
     let row = sqlx::query(
         "SELECT p.id, s.id, s.expression, s.zone, s.watermark_ms, p.every_fire
          FROM policies p JOIN schedules s ON s.id = p.schedule_id
-         WHERE p.id = ?1 AND p.stopped_at_ms IS NULL AND s.next_due_ms IS NOT NULL AND s.watermark_ms > ?2
+         WHERE p.id = ?1 AND p.stopped_at_ms IS NULL AND s.watermark_ms > ?2
            AND p.active_since_ms <= ?2",
     )
     .bind(old.id)

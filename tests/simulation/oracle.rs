@@ -261,9 +261,9 @@ fn check_pair(
     let twice = || Err(format!("paid twice:\n{first:?}\n{second:?}\n{before:#?}\n{after:#?}"));
     let is_excused = journal.was_told_wrong(&first.instance)
         || journal.was_set_back(&first.instance, (first.at, second.at));
-    // One cycle twice only where a person said of the first that it does not stand.
-    if before.row == after.row || (before.cycle == after.cycle && !(is_excused && before.state == "refused"))
-    {
+    // One cycle twice only where a person said of one that it does not stand; the other may have taken its number.
+    let is_one_refused = [before, after].iter().any(|line| line.state == "refused");
+    if before.row == after.row || (before.cycle == after.cycle && !(is_excused && is_one_refused)) {
         return twice();
     }
     if first.action == ActionKind::Upgrade
