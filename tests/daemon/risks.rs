@@ -33,7 +33,7 @@ const CAUSES: [(&str, &str, &str, &str); 8] = [
     ("crs-auto", "skipped", "the console's auto-renew is on", "put right what it names"),
     ("crs-unknown", "unknown", "nobody can say whether it was charged", "`renewd resolve"),
     ("crs-sparse", "", "its policy has not fired yet", "fire more often"),
-    ("crs-absent", "failed", "not visible in ap-guangzhou with account shop", "correct the policy"),
+    ("crs-absent", "failed", "not visible in ap-guangzhou with account shop", "put right what it names"),
     ("crs-poor", "waiting", "account poor is paused by renewd", "top the account up"),
     ("crs-disabled", "", "policy disabled is disabled", "enable it"),
 ];
