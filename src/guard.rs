@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
-use crate::domain::observation::{AutoRenew, Facts, InstanceState, Known, Presence};
+use crate::domain::observation::{AutoRenew, Facts, InstanceState, Known, Observation, Presence};
 use crate::domain::policy::{Action, EVERY_FIRE_CATCH_UP, OnAutoRenew, Renew, RenewWhen, Terms};
 use crate::domain::product::{AccountName, InstanceId, Provider, Region};
 
@@ -39,6 +39,8 @@ pub struct Question<'a> {
     pub next_firing: Option<Timestamp>,
     /// The latest order on the instance that this revision of the policy did not make.
     pub foreign_order_at: Option<Timestamp>,
+    /// When the run's own latest order was intended or settled.
+    pub ordered_at: Option<Timestamp>,
     pub price: Price,
     /// The cloud's `Date` less our clock, as last seen.
     pub skew: SignedDuration,
@@ -112,7 +114,9 @@ fn decide(question: &Question<'_>, tests: &mut Vec<Test>) -> Result<(), Decision
         return test("observed", "never".to_owned(), Err(Decision::Observe));
     };
     let age = question.now.duration_since(observation.observed_at);
-    let fresh = age <= FRESH && age >= SignedDuration::ZERO && observation.observed_at >= question.due_at;
+    let is_of_now = age <= FRESH && age >= SignedDuration::ZERO;
+    let fresh =
+        is_of_now && observation.observed_at >= question.due_at && knows_the_order(question, observation);
     let look = if fresh { Ok(()) } else { Err(Decision::Observe) };
     test("observed", format!("{} ago", words(age)), look)?;
     let Presence::Visible(facts) = &observation.presence else {
@@ -144,6 +148,13 @@ fn renewal(
     test("auto-renew", facts.auto_renew.as_str().to_owned(), auto_renew(question, facts, expires_at))?;
     test("firing", question.due_at.to_string(), not_too_old(question))?;
     test("last order", last_order_words(question), not_just_ordered(question))
+}
+
+/// A refusal, or a person's word, may be wrong about the run's last order: only a look made since shows whether it
+/// took effect. A moment still to come is a clock's mistake.
+fn knows_the_order(question: &Question<'_>, observation: &Observation) -> bool {
+    let ordered_at = question.ordered_at.filter(|at| *at <= question.now);
+    ordered_at.is_none_or(|at| observation.observed_at >= at)
 }
 
 /// Fired by a clock that was ahead. No look could be made since its firing, and its policy fires meanwhile as it

@@ -250,7 +250,7 @@ impl Lane {
     }
 
     fn judge(&self, claim: &Claim, price: Price) -> Verdict {
-        let Job { terms, instance, region, due_at, foreign_order_at, schedule, .. } = &claim.job;
+        let Job { terms, instance, region, due_at, foreign_order_at, ordered_at, schedule, .. } = &claim.job;
         let now = self.engine.now();
         let next_firing = self.next_firings.after(schedule, now.max(*due_at));
         let needs_price = terms.max_price.is_some() || self.account.needs_price();
@@ -265,6 +265,7 @@ impl Lane {
             due_at: *due_at,
             next_firing,
             foreign_order_at: *foreign_order_at,
+            ordered_at: *ordered_at,
             price: if needs_price { price } else { Price::NotNeeded },
             skew: self.account.skew(),
             settle: duration(self.engine.settings.settle),

@@ -12,6 +12,7 @@ struct Case {
     known: Known,
     next_firing: Option<Timestamp>,
     foreign_order_at: Option<Timestamp>,
+    ordered_at: Option<Timestamp>,
     price: Price,
     skew: SignedDuration,
 }
@@ -54,6 +55,7 @@ fn case(expires_in_days: i64) -> Case {
         due_at: now() - SignedDuration::from_secs(90),
         next_firing: Some(now() + days(1)),
         foreign_order_at: None,
+        ordered_at: None,
         price: Price::NotNeeded,
         skew: SignedDuration::ZERO,
     }
@@ -88,6 +90,7 @@ impl Case {
             due_at: self.due_at,
             next_firing: self.next_firing,
             foreign_order_at: self.foreign_order_at,
+            ordered_at: self.ordered_at,
             price: self.price.clone(),
             skew: self.skew,
             settle: SignedDuration::from_hours(6),
@@ -138,6 +141,17 @@ fn a_look_made_before_the_firing_does_not_end_it() {
     assert_eq!(case.decide(), Decision::Observe);
     case.due_at = now() - SignedDuration::from_secs(3);
     assert!(is_skip(&case.decide()));
+}
+
+#[test]
+fn a_look_made_before_the_runs_last_order_knows_nothing_of_it() {
+    let mut case = case(5).observed(SignedDuration::from_secs(10));
+    case.ordered_at = Some(now() - SignedDuration::from_secs(9));
+    assert_eq!(case.decide(), Decision::Observe);
+    case.ordered_at = Some(now() - SignedDuration::from_secs(10));
+    assert_eq!(case.decide(), Decision::Order);
+    case.ordered_at = Some(now() + SignedDuration::from_secs(1));
+    assert_eq!(case.decide(), Decision::Order, "a clock was ahead then");
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub struct Job {
     pub elder: Option<Elder>,
     /// The latest order on the instance that was not refused, when this very revision did not make it.
     pub foreign_order_at: Option<Timestamp>,
+    /// When its own latest order was intended or settled: an earlier look knows nothing of it.
+    pub ordered_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +195,7 @@ async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result
                 (SELECT count(*) FROM orders o WHERE o.instance_id = r.instance_id AND o.action = r.action
                     AND o.cycle IN ('cycle:' || i.cycle, 'due:' || r.due_at_ms) AND o.state = 'refused'
                     AND o.error ->> 'code' NOT IN ('NotOrdered', 'Unsent')),
+                (SELECT max(max(o.intended_at_ms, coalesce(o.settled_at_ms, 0))) FROM orders o WHERE o.run_id = r.id),
                 ",
         known_columns!(),
         " FROM json_each(?1) e JOIN runs r ON r.id = e.value JOIN policies p ON p.id = r.policy_id
@@ -254,11 +257,12 @@ fn claim(query: &ClaimRuns, row: &SqliteRow) -> Result<Claim, StoreError> {
         missed_count: row.get(11),
         attempts: row.get(12),
         foreign_order_at: at_opt(row.get(13))?,
+        ordered_at: at_opt(row.get(18))?,
         refusals: row.get(17),
         last_code: row.get(14),
         elder: row.get::<Option<i64>, _>(15).map(|run| Elder { run: RunId(run), attempts: row.get(16) }),
     };
-    Ok(Claim { epoch: query.epoch, job, known: known(row, 18)? })
+    Ok(Claim { epoch: query.epoch, job, known: known(row, 19)? })
 }
 
 pub(super) fn terms(text: &str) -> Result<Terms, StoreError> {
