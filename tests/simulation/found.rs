@@ -2,9 +2,7 @@
 
 use crate::campaign::run;
 use crate::operation::Edit;
-use crate::operation::Operation::{
-    Advance, Balance, Crash, Edit as Change, Refund, Resolve, Retire, Unsettled,
-};
+use crate::operation::Operation::{Advance, Balance, Crash, Edit as Change, Refund, Retire};
 
 #[test]
 fn a_term_that_is_taken_back_and_paid_again_does_not_stand_in_for_the_next_one() {
@@ -27,16 +25,4 @@ fn a_policy_back_on_a_schedule_that_another_kept_going_and_left_is_owed_what_fir
         Retire { policy: 24 },
     ];
     assert_eq!(run(10_254, &list).err(), None);
-}
-
-#[test]
-fn what_a_person_says_of_an_order_is_held_against_a_look_made_since() {
-    let list = [
-        Advance { seconds: 60_614 },
-        Advance { seconds: 86_400 },
-        Crash { waits: 140, seconds: 777_600 },
-        Unsettled,
-        Resolve { truthful: false },
-    ];
-    assert_eq!(run(10_013, &list).err(), None);
 }

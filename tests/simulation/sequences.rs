@@ -300,6 +300,22 @@ async fn a_process_stopped_between_commit_and_send_for_nine_hours_sends_nothing_
 }
 
 #[tokio::test]
+async fn an_order_that_a_person_calls_unpaid_at_once_is_looked_after_before_it_is_made_again() {
+    let mut stage = stage(&[("crs-1", 9)], &[policy("cache", "shop", Product::REDIS, &["crs-1"])]).await;
+    stage.cloud.inject(vec![cut(RENEW_REDIS, Effect::After, 1)]);
+    stage.clocks.advance(Duration::from_secs(3 * 3600));
+    stage.turn(true).await.unwrap();
+    // It was charged, and the person has not looked.
+    play(&mut stage, &Operation::Resolve { truthful: false }).await.unwrap();
+    assert_eq!(
+        order_ends(&mut stage, "crs-1").await,
+        [("refused".to_owned(), Some("ResolvedNotPaid".to_owned()))]
+    );
+    pass(&mut stage, hours(1)).await;
+    assert_eq!(renewals(&mut stage, "crs-1").await, 1);
+}
+
+#[tokio::test]
 async fn an_intent_that_breaks_the_unique_index_fails_alone_in_its_batch() {
     let all = [
         policy("new", "shop", CVM, &["ins-1"]),
