@@ -35,12 +35,17 @@
 //! takes the [`domain::order::Committed`] that only [`store::Store::intend`] makes, and consumes it.
 //!
 //! Invariant: at most one order of an instance is open, and at most one order of a cycle stands. Two unique indexes
-//! of `migrations/` say so; nothing else needs to be right for it to hold.
+//! of `migrations/` say so; nothing else needs to be right for it to hold. Only an upgrade that has been open longer
+//! than the settling time stands aside for a renewal: a size must not let an instance lapse.
 //!
 //! Invariant: pause, epoch, budget, open order, cycle, and that nobody else has ordered since the guard looked, are
 //! conditions of the intent's own INSERT.
 //!
-//! Invariant: an unknown outcome is never repeated. [`verdict`] calls an order "not ordered" only on evidence, and
+//! Invariant: an order rests on a look made since its run was claimed, at most a minute old, and since which nothing of
+//! the instance was settled and no pause was lifted: what a person did meanwhile is seen.
+//!
+//! Invariant: an unknown outcome is never repeated, but with the token of an API that takes one, within five minutes and
+//! one life of the process. [`verdict`] calls an order "not ordered" only on evidence, and
 //! what evidence cannot settle waits for a person.
 //!
 //! Invariant: a run ends once, with a reason; triggers in the schema refuse to let it leave its end.
