@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
 use crate::domain::observation::{AutoRenew, Facts, InstanceState, Known, Presence};
+use crate::domain::order::OrderRow;
 use crate::domain::policy::{Action, EVERY_FIRE_CATCH_UP, OnAutoRenew, Renew, RenewWhen, Terms};
 use crate::domain::product::{AccountName, InstanceId, Provider, Region};
 
@@ -42,6 +43,8 @@ pub struct Question<'a> {
     /// The policy's next firing after now.
     pub next_firing: Option<Timestamp>,
     pub firing_after_next: Option<Timestamp>,
+    /// An order of this very firing that was refused, and whose term the expiry moved by all the same.
+    pub refused_yet_moved: Option<OrderRow>,
     /// The latest order on the instance that no firing of this revision of the policy made.
     pub foreign_order_at: Option<Timestamp>,
     /// A person wants the order although the instance was just ordered.
@@ -147,6 +150,7 @@ fn renewal(
     };
     test("expiry", expires_at.to_string(), believed(question, expires_at))?;
     test("due", due_words(question, renew, expires_at), due(question, renew, expires_at))?;
+    test("refused order", refused_words(question), truly_refused(question, expires_at))?;
     test("state", facts.state.as_str().to_owned(), orderable(question, facts, expires_at))?;
     test("auto-renew", facts.auto_renew.as_str().to_owned(), auto_renew(question, facts, expires_at))?;
     test("firing", question.due_at.to_string(), not_too_old(question))?;
@@ -243,6 +247,20 @@ fn due_words(question: &Question<'_>, renew: Renew, expires_at: Timestamp) -> St
         }
         RenewWhen::WithinDays(days) => format!("expires in {}, window {days} days", words(left)),
     }
+}
+
+fn refused_words(question: &Question<'_>) -> String {
+    question.refused_yet_moved.map_or_else(|| "none that took effect".to_owned(), |row| format!("row {row}"))
+}
+
+/// A term that moved although its order was refused was perhaps paid for: this firing does not pay again.
+fn truly_refused(question: &Question<'_>, expires_at: Timestamp) -> Result<(), Decision> {
+    let Some(row) = question.refused_yet_moved else { return Ok(()) };
+    let reason = format!(
+        "its order row {row} was refused, and the expiry moved by the whole term to {expires_at:.0} all the same: it \
+         may have been paid; look in the console"
+    );
+    Err(fail("RefusedYetMoved", reason))
 }
 
 /// Isolated and past its expiry is due; isolated before it was returned by somebody and is left alone.

@@ -4,7 +4,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::calls::{About, CallError};
 use super::{Account, Engine};
@@ -18,8 +18,9 @@ use crate::store::{Pause, StoreError};
 pub(super) const CREDENTIAL: &str = "credential";
 /// And the one of an empty balance.
 pub(super) const BALANCE: &str = "balance";
-/// Credit and vouchers are not in every balance: however it stands, an order is let through as a test this often.
-const TEST_BY_ORDER: SignedDuration = SignedDuration::from_hours(1);
+/// Credit and vouchers are not in every balance: however it stands, an order is let through as a test after so many
+/// looks at it.
+const LOOKS_A_TEST: i32 = 6;
 
 /// What the balance was when an order was refused for it.
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +166,7 @@ impl Engine {
                 event = "account.resumed", account = %account.name,
                 "account {} is resumed: its balance rose from {before} to {balance} CNY", account.name
             );
-        } else if now.duration_since(refused_at) < TEST_BY_ORDER {
+        } else if now.duration_since(refused_at) < self.next_test().duration_since(now) * LOOKS_A_TEST {
             let note = pause.note.unwrap_or_default();
             self.store.hold_account(&account.name, BALANCE, self.next_test(), &note, now).await?;
         }

@@ -25,6 +25,7 @@ use super::events::job_event;
 use super::{Account, Engine, Part, Step, repeat};
 use crate::cloud::{self, Cause};
 use crate::domain::failure::{Class, Failure};
+use crate::domain::order::OrderRow;
 use crate::domain::product::{InstanceId, Product, Region};
 use crate::domain::run::{Epoch, Hold, Origin, Outcome};
 use crate::guard::{self, Decision, Price, Verdict};
@@ -308,6 +309,7 @@ impl Lane {
             now,
             due_at: *due_at,
             look_after: claim.claimed_at,
+            refused_yet_moved: refused_yet_moved(claim).map(|(row, _)| row),
             next_firing: firings.next,
             firing_after_next: firings.following,
             foreign_order_at: *foreign_order_at,
@@ -345,12 +347,7 @@ impl Lane {
 
     /// The term moved although this run's own order was refused: a refusal that was none, or somebody else's doing.
     fn log_moved_all_the_same(&self, claim: &Claim) {
-        let (Some((row, months, before)), Some(expiry)) = (claim.job.refused, claim.known.expires_at())
-        else {
-            return;
-        };
-        let goal = Goal::Term { months, expiry_before: Some(before) };
-        if verdict::is_reached(goal, &EffectSeen::Expiry(expiry)) {
+        if let Some((row, expiry)) = refused_yet_moved(claim) {
             job_event!(error, "order.refused", claim.job, { order_row = row.0, expiry_after = %expiry, },
                 "the cloud refused the order for {} (row {row}), and its expiry moved by the whole term to {expiry} all \
                  the same: compare row and console", claim.job.instance);
@@ -433,6 +430,13 @@ impl Part for Lane {
         self.has_lost |= step.is_err();
         step
     }
+}
+
+fn refused_yet_moved(claim: &Claim) -> Option<(OrderRow, Timestamp)> {
+    let (row, months, before) = claim.job.refused?;
+    let expiry = claim.known.expires_at()?;
+    let goal = Goal::Term { months, expiry_before: Some(before) };
+    verdict::is_reached(goal, &EffectSeen::Expiry(expiry)).then_some((row, expiry))
 }
 
 /// A send that panicked left its order unrecorded: its lane ends, and the service with it.

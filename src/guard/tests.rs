@@ -7,6 +7,7 @@ fn now() -> Timestamp {
 }
 
 struct Case {
+    refused_yet_moved: Option<OrderRow>,
     due_at: Timestamp,
     terms: Terms,
     known: Known,
@@ -56,6 +57,7 @@ fn case(expires_in_days: i64) -> Case {
         due_at: now() - SignedDuration::from_secs(90),
         next_firing: Some(now() + days(1)),
         firing_after_next: None,
+        refused_yet_moved: None,
         foreign_order_at: None,
         again: false,
         price: Price::NotNeeded,
@@ -91,6 +93,7 @@ impl Case {
             now: now(),
             due_at: self.due_at,
             look_after: self.due_at,
+            refused_yet_moved: self.refused_yet_moved,
             next_firing: self.next_firing,
             firing_after_next: self.firing_after_next,
             foreign_order_at: self.foreign_order_at,
@@ -323,4 +326,13 @@ fn a_price_is_asked_compared_and_never_guessed() {
     assert_eq!(failed_with(&priced(Price::Known(Fen::new(10_001)), cap)), Some("PriceAboveCap"));
     let unreadable = Price::Unreadable(Failure::ours(Class::Blocked, "NoRight", "no"));
     assert!(waits(&priced(unreadable, cap)));
+}
+
+#[test]
+fn a_firing_whose_refused_order_moved_the_term_all_the_same_does_not_pay_again() {
+    let mut case = case(5);
+    case.terms.action = Action::Renew(Renew { months: 1, when: RenewWhen::EveryFire });
+    assert_eq!(case.decide(), Decision::Order);
+    case.refused_yet_moved = Some(OrderRow(7));
+    assert_eq!(failed_with(&case.decide()), Some("RefusedYetMoved"));
 }

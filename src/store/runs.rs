@@ -46,7 +46,8 @@ pub struct Job {
     pub refusals: i64,
     /// The code of the failure it waited for.
     pub last_code: Option<String>,
-    /// The latest order of this run that was refused: its row, its months, and the expiry it was to move.
+    /// The latest order of this firing that was refused, by this run or the one it retries: its row, its months, and
+    /// the expiry it was to move.
     pub refused: Option<(OrderRow, u32, Timestamp)>,
     /// An earlier run of the same policy and instance, for an instant no later than its own, that has not ended.
     pub elder: Option<Elder>,
@@ -221,8 +222,9 @@ async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result
          JOIN schedules s ON s.id = p.schedule_id JOIN instances i ON i.id = r.instance_id
          LEFT JOIN runs l ON l.id = (SELECT min(x.id) FROM runs x WHERE x.instance_id = r.instance_id
              AND x.policy_id = r.policy_id AND x.finished_at_ms IS NULL AND x.id < r.id AND x.due_at_ms <= r.due_at_ms)
-         LEFT JOIN orders f ON f.id = (SELECT max(y.id) FROM orders y WHERE y.run_id = r.id AND y.state = 'refused'
-             AND y.action = 'renew')
+         LEFT JOIN orders f ON f.id = (SELECT max(y.id) FROM orders y JOIN runs v ON v.id = y.run_id
+             WHERE y.instance_id = r.instance_id AND y.policy_id = r.policy_id AND v.due_at_ms = r.due_at_ms
+               AND y.state = 'refused' AND y.action = 'renew')
          ORDER BY r.priority_ms, r.id"
     ))
     .bind(json(&ids)?)

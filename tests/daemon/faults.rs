@@ -175,3 +175,35 @@ fn calls_refused(stage: &Stage) -> Value {
     let requests = serde_json::to_value(stage.cloud.requests()).unwrap();
     requests["redis:DescribeInstances"]["by_code"]["AuthFailure.SignatureFailure"].clone()
 }
+
+#[test]
+fn a_refusal_that_was_charged_all_the_same_is_not_ordered_again_by_its_firing_or_its_retry() {
+    let stage = Stage::new();
+    let code = |code: &str| Spoilt::Code(code.to_owned());
+    let renew = |spoilt, id: &str| Fault::spoil("redis:RenewInstance", Effect::After, spoilt).on(id);
+    stage.cloud.inject(vec![
+        renew(code("RequestLimitExceeded"), "crs-sandbox-1"),
+        renew(code("ResourceInUse.InstanceBeenLocked"), "crs-sandbox-2"),
+        renew(code("LimitExceeded.PeriodExceedMaxLimit"), "crs-sandbox-3"),
+    ]);
+    let ids = ["crs-sandbox-1", "crs-sandbox-2", "crs-sandbox-3"];
+    let every = policy("every", &ids, "").replace("{ months = 1 }", "{ months = 1, every_fire = true }");
+    stage.write_policies(&every.replace("* * * * * *", "0 0 1 1 *"));
+    let daemon = stage.start();
+    stage.ok(&["trigger", "every"]);
+    for id in ids {
+        let failed = stage.until_run(id, "failed");
+        if id == "crs-sandbox-3" {
+            stage.ok(&["retry", &failed["id"].to_string()]);
+            until("the retry has ended", || {
+                let runs = stage.runs_of(id);
+                (runs.len() == 2 && runs.iter().all(|run| run["state"] == "failed")).then_some(())
+            });
+        }
+        let told = |run: &Value| run["error"]["code"] == "RefusedYetMoved";
+        assert!(stage.runs_of(id).iter().any(told), "{:#?}", stage.runs_of(id));
+        assert_eq!(stage.charges_of(id), 1);
+    }
+    assert!(daemon.events("run.failed").iter().any(|event| event["code"] == "RefusedYetMoved"));
+    daemon.stop();
+}
