@@ -94,7 +94,6 @@ impl Lane {
         }
     }
 
-    /// Ends a claim by the verdict already reached: a second one, a moment later, may want another look.
     /// The account's test decides for all: this run keeps its place in the hand until its answer is there.
     async fn await_test(&mut self, claim: Claim) -> Result<(), StoreError> {
         if self.sends.is_empty() {
@@ -106,6 +105,7 @@ impl Lane {
         Ok(())
     }
 
+    /// Ends a claim by the verdict already reached: a second one, a moment later, may want another look.
     async fn give_up(&mut self, claim: Claim, verdict: Verdict) -> Result<(), StoreError> {
         match self.end_by(claim, verdict) {
             Some(finished) => self.engine.store.finish(vec![finished]).await,
