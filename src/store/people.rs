@@ -61,6 +61,30 @@ pub struct Word {
     pub at: Timestamp,
 }
 
+/// Whether a row of pauses reaches an account and a policy, as SQL over the expressions that name them.
+macro_rules! pause_reaches {
+    ($pause:literal, $account:literal, $policy:literal) => {
+        concat!(
+            "(",
+            $pause,
+            ".scope = 'all' OR (",
+            $pause,
+            ".scope = 'account' AND ",
+            $pause,
+            ".name = ",
+            $account,
+            ") OR (",
+            $pause,
+            ".scope = 'policy' AND ",
+            $pause,
+            ".name = ",
+            $policy,
+            "))"
+        )
+    };
+}
+pub(super) use pause_reaches;
+
 /// A pause in force.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Pause {

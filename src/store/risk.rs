@@ -4,6 +4,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::at_opt;
+use super::people::pause_reaches;
 use super::writer::Change;
 use crate::domain::order::OrderRow;
 
@@ -71,7 +72,7 @@ impl Change for LogRisks {
 
 async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec<Risk>> {
     let found = sqlx::query(
-        "SELECT p.name, p.account, p.product, p.region, i.instance, i.visible, i.expires_at_ms, r.state, r.reason, i.id,
+        concat!("SELECT p.name, p.account, p.product, p.region, i.instance, i.visible, i.expires_at_ms, r.state, r.reason, i.id,
                 z.scope, z.name, z.kind, z.set_by, z.note, u.id, u.state, p.enabled
          FROM instances i JOIN policy_instances pi ON pi.instance_id = i.id AND pi.removed_at_ms IS NULL
          JOIN policies p ON p.id = pi.policy_id AND p.retired_at_ms IS NULL AND p.action = 'renew'
@@ -83,7 +84,9 @@ async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec
                  AND l.finished_at_ms IS NOT NULL AND NOT (l.state = 'skipped' AND l.verdict IS NULL)),
              (SELECT max(l.id) FROM runs l WHERE l.instance_id = i.id AND l.policy_id = p.id))
          LEFT JOIN pauses z ON z.id = (SELECT max(f.id) FROM pauses f WHERE f.lifted_at_ms IS NULL
-             AND (f.scope = 'all' OR (f.scope = 'account' AND f.name = p.account) OR (f.scope = 'policy' AND f.name = p.name))
+             AND ",
+        pause_reaches!("f", "p.account", "p.name"),
+        "
              AND (f.kind <> 'person' OR coalesce(f.until_ms > ?1, 1)))
          LEFT JOIN orders u ON u.instance_id = i.id AND u.stands_aside = 0 AND u.state IN ('placed', 'unknown')
          WHERE (i.expires_at_ms < ?1 + ?2
@@ -94,7 +97,7 @@ async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec
                 AND (o.state = 'intended' OR (o.state = 'placed' AND o.person_asked_ms IS NULL)))
            AND coalesce(i.risk_logged_at_ms, -9e15)
                <= ?1 - iif(coalesce(i.expires_at_ms, ?1 + ?3 + 1) <= ?1 + ?3, ?4, ?3)
-         GROUP BY i.id ORDER BY i.expires_at_ms",
+         GROUP BY i.id ORDER BY i.expires_at_ms"),
     )
     .bind(now_ms)
     .bind(NEAR_MS)

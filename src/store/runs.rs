@@ -6,6 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::observations::{known, known_columns, name, product};
+use super::people::pause_reaches;
 use super::writer::Change;
 use super::{Store, StoreError, at, at_opt, json, ms};
 use crate::domain::failure::{Class, Failure};
@@ -361,22 +362,21 @@ impl Change for FinishRuns {
 
     async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<()>> {
         let all: Vec<&FinishRow> = rows.iter().flat_map(|row| &row.0).collect();
-        sqlx::query(
+        sqlx::query(concat!(
             "UPDATE runs SET state = e.value ->> 'state', epoch = NULL, hold = e.value ->> 'hold',
                     -- A pause that was lifted a moment ago has already woken its runs: this one must not sleep on.
                     next_attempt_at_ms = iif(e.value ->> 'hold' = 'pause' AND NOT EXISTS (
-                            SELECT 1 FROM pauses z WHERE z.lifted_at_ms IS NULL AND (z.scope = 'all'
-                                OR (z.scope = 'account' AND z.name = runs.account)
-                                OR (z.scope = 'policy' AND z.name = (SELECT name FROM policies p
-                                                                     WHERE p.id = runs.policy_id)))),
+                            SELECT 1 FROM pauses z WHERE z.lifted_at_ms IS NULL AND ",
+            pause_reaches!("z", "runs.account", "(SELECT p.name FROM policies p WHERE p.id = runs.policy_id)"),
+            "),
                         e.value ->> 'now_ms', e.value ->> 'next_attempt_at_ms'),
                     attempts = attempts + (e.value ->> 'counts'), reason = e.value ->> 'reason',
                     verdict = coalesce(e.value ->> 'verdict', verdict), error = nullif(e.value -> 'error', 'null'),
                     finished_at_ms = e.value ->> 'finished_at_ms'
              FROM json_each(?1) e
              WHERE runs.id = e.value ->> 'run' AND state = 'running' AND epoch = e.value ->> 'epoch'
-               AND epoch = (SELECT epoch FROM daemon)",
-        )
+               AND epoch = (SELECT epoch FROM daemon)"
+        ))
         .bind(json(&all)?)
         .execute(conn)
         .await?;

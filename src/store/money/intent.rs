@@ -8,6 +8,7 @@ use sqlx::{Row, SqliteConnection};
 use super::{Intent, ORDERS_PER_DAY_LEAST, Withheld, json, ms};
 use crate::domain::money::Fen;
 use crate::domain::order::OrderRow;
+use crate::store::people::pause_reaches;
 use crate::store::runs::{Claim, foreign_order};
 use crate::store::writer::Change;
 
@@ -71,18 +72,18 @@ macro_rules! intent_tests {
                 AND NOT EXISTS (SELECT 1 FROM orders s WHERE s.instance_id = r.instance_id
                     AND s.settled_at_ms BETWEEN e.value ->> 'observed_at_ms' AND e.value ->> 'now_ms')
                 AND NOT EXISTS (SELECT 1 FROM pauses w
-                    WHERE (w.scope = 'all' OR (w.scope = 'account' AND w.name = r.account)
-                                           OR (w.scope = 'policy' AND w.name = p.name))
-                      AND coalesce(w.lifted_at_ms, iif(w.kind = 'person', w.until_ms, NULL))
+                    WHERE ",
+        pause_reaches!("w", "r.account", "p.name"),
+        "             AND coalesce(w.lifted_at_ms, iif(w.kind = 'person', w.until_ms, NULL))
                           BETWEEN e.value ->> 'observed_at_ms' AND e.value ->> 'now_ms')
                 AND ",
         foreign_order!(),
         " IS e.value ->> 'foreign_order_at_ms' AS is_as_judged,
             (SELECT max(z.id) FROM pauses z
               WHERE z.lifted_at_ms IS NULL
-                AND (z.scope = 'all' OR (z.scope = 'account' AND z.name = r.account)
-                                     OR (z.scope = 'policy' AND z.name = p.name))
-                AND (coalesce(z.until_ms > e.value ->> 'now_ms', 1)
+                AND ",
+        pause_reaches!("z", "r.account", "p.name"),
+        "       AND (coalesce(z.until_ms > e.value ->> 'now_ms', 1)
                      -- A pause of ours that has run out lets one order through at a time, as its test.
                      OR (z.kind <> 'person' AND EXISTS (SELECT 1 FROM orders t
                                          WHERE t.account = r.account AND t.state = 'intended')))) AS pause_id,

@@ -4,6 +4,7 @@ use sqlx::{Row, SqliteConnection};
 
 use crate::domain::order::OrderRow;
 use crate::domain::run::Epoch;
+use crate::store::people::pause_reaches;
 use crate::store::writer::Change;
 
 pub(super) struct RepeatRow {
@@ -20,15 +21,15 @@ impl Change for RepeatRow {
         let mut replies = Vec::with_capacity(rows.len());
         for row in rows {
             let repeated = sqlx::query(
-                "UPDATE orders SET repeats = repeats + 1
+                concat!("UPDATE orders SET repeats = repeats + 1
                  WHERE id = ?1 AND state = 'unknown' AND client_token IS NOT NULL
                    AND ?2 = (SELECT epoch FROM daemon)
                    AND NOT EXISTS (SELECT 1 FROM policies p WHERE p.id = policy_id AND p.stopped_at_ms IS NOT NULL)
                    AND NOT EXISTS (SELECT 1 FROM pauses z WHERE z.lifted_at_ms IS NULL
-                         AND (z.scope = 'all' OR (z.scope = 'account' AND z.name = orders.account)
-                              OR (z.scope = 'policy' AND z.name = (SELECT p.name FROM policies p WHERE p.id = policy_id)))
-                         AND (z.kind <> 'person' OR coalesce(z.until_ms > ?3, 1)))
-                 RETURNING id",
+                         AND ",
+                    pause_reaches!("z", "orders.account", "(SELECT p.name FROM policies p WHERE p.id = policy_id)"),
+                    "    AND (z.kind <> 'person' OR coalesce(z.until_ms > ?3, 1)))
+                 RETURNING id"),
             )
             .bind(row.row.0)
             .bind(row.epoch.0)
