@@ -219,11 +219,14 @@ CREATE TABLE orders (
     -- When the next evidence is due, and when a person was first asked.
     next_look_at_ms   INTEGER,
     person_asked_ms   INTEGER,
+    -- When the order list is asked next for the number of a settled order that has none.
+    number_wanted_at_ms INTEGER,
     -- An upgrade open longer than the settling time: it no longer holds a renewal of its instance back.
     stands_aside      INTEGER NOT NULL DEFAULT 0 CHECK (stands_aside = 0 OR (stands_aside = 1 AND action = 'upgrade')),
     CONSTRAINT settled_has_time CHECK ((state IN ('confirmed', 'refused')) = (settled_at_ms IS NOT NULL)),
     CONSTRAINT refused_has_error CHECK (state <> 'refused' OR error IS NOT NULL),
     CONSTRAINT renewal_has_months CHECK (action <> 'renew' OR coalesce(months, 0) >= 1),
+    CONSTRAINT settled_without_number CHECK (number_wanted_at_ms IS NULL OR (settled_at_ms IS NOT NULL AND order_id IS NULL)),
     CONSTRAINT open_is_looked_at CHECK (state NOT IN ('placed', 'unknown') OR next_look_at_ms IS NOT NULL)
 ) STRICT;
 CREATE UNIQUE INDEX orders_one_open ON orders (instance_id)
@@ -233,6 +236,16 @@ CREATE INDEX orders_run ON orders (run_id);
 CREATE INDEX orders_day ON orders (account, intended_at_ms);
 CREATE INDEX orders_number ON orders (order_id) WHERE order_id IS NOT NULL;
 CREATE INDEX orders_look ON orders (next_look_at_ms) WHERE state IN ('placed', 'unknown');
+CREATE INDEX orders_without_number ON orders (number_wanted_at_ms) WHERE number_wanted_at_ms IS NOT NULL;
+
+-- A list that lags behind names orders after they were settled without it: confirmed by the expiry alone, or called
+-- not to have happened. It is asked for an hour later first.
+CREATE TRIGGER orders_settled_without_number AFTER UPDATE OF settled_at_ms ON orders
+WHEN OLD.settled_at_ms IS NULL AND NEW.settled_at_ms IS NOT NULL AND NEW.order_id IS NULL
+    AND (NEW.state = 'confirmed' OR NEW.error ->> 'code' IN ('NotOrdered', 'ResolvedNotPaid', 'RenewedElsewhere'))
+BEGIN
+    UPDATE orders SET number_wanted_at_ms = NEW.settled_at_ms + 3600000 WHERE id = NEW.id;
+END;
 
 CREATE TRIGGER orders_never_leave_their_end BEFORE UPDATE OF state ON orders
 WHEN OLD.settled_at_ms IS NOT NULL AND NEW.state <> OLD.state

@@ -80,6 +80,9 @@ pub struct Question<'a> {
     pub settle: Duration,
     /// Since the intent, by the wall clock: how long a person has been waiting.
     pub age: SignedDuration,
+    /// The order list has lately shown that it can lag behind by more than the settling time: what it does not show
+    /// proves nothing.
+    pub list_was_late: bool,
 }
 
 /// What the instance shows once the order took effect.
@@ -126,6 +129,8 @@ pub enum Verdict {
 const DAYS_A_MONTH: i64 = 27;
 /// Looks that agree before an order may be called not ordered.
 const LOOKS: usize = 3;
+/// Settling times that one order may begin, by restarts of the service, before a person is asked.
+const SETTLINGS_MAX: i32 = 8;
 const SOONEST_LOOK: Duration = Duration::from_secs(1);
 /// A placed order is looked at at least this often.
 const PLACED_LOOK: Duration = Duration::from_secs(300);
@@ -193,7 +198,7 @@ fn reached(question: &Question<'_>, looks: &[(Duration, Evidence)], effect: &Eff
         Some(ListSeen::Nothing) if agreed_nothing(question, looks) => {
             Verdict::DoneElsewhere { effect: effect.clone() }
         }
-        _ if question.age > settle_signed(question) * 2 => {
+        _ if is_beyond_evidence(question, looks) => {
             Verdict::AskPerson { why: format!("{said}, and the order list does not show whose order did it") }
         }
         _ => {
@@ -245,10 +250,8 @@ fn unmoved(question: &Question<'_>, looks: &[(Duration, Evidence)], latest: &Evi
                     nothing_yet(question)
                 );
                 Verdict::NotOrdered { why }
-            } else if question.age > settle_signed(question) * 2 {
-                let why =
-                    "the order list shows no order, but the looks at the instance do not agree long enough";
-                Verdict::AskPerson { why: why.to_owned() }
+            } else if is_beyond_evidence(question, looks) {
+                Verdict::AskPerson { why: beyond_evidence(question).to_owned() }
             } else {
                 Verdict::KeepWatching { why: "no sign of an order yet: more looks are needed".to_owned() }
             }
@@ -321,7 +324,22 @@ fn waiting(question: &Question<'_>, why: String) -> Verdict {
 }
 
 fn agreed_nothing(question: &Question<'_>, looks: &[(Duration, Evidence)]) -> bool {
-    agreed_on(question, looks, |list| *list == ListSeen::Nothing)
+    !question.list_was_late && agreed_on(question, looks, |list| *list == ListSeen::Nothing)
+}
+
+/// Looks that were going to agree would have done so by now: this life has looked for twice the settling time, or
+/// lives that ended too soon for it have for much longer.
+fn is_beyond_evidence(question: &Question<'_>, looks: &[(Duration, Evidence)]) -> bool {
+    let at = |look: Option<&(Duration, Evidence)>| look.map_or(Duration::ZERO, |(at, _)| *at);
+    let watched = at(looks.last()).saturating_sub(at(looks.first()));
+    watched > question.settle * 2 || question.age > settle_signed(question) * SETTLINGS_MAX
+}
+
+fn beyond_evidence(question: &Question<'_>) -> &'static str {
+    if question.list_was_late {
+        return "the order list shows no order, but it has lately been later than the settling time: raise settle_seconds";
+    }
+    "the order list shows no order, but the looks at the instance do not agree long enough"
 }
 
 /// Enough looks, far enough apart, over the settling time, all with such a list and one and the same effect.

@@ -13,6 +13,7 @@ mod calls;
 mod events;
 mod holds;
 mod lane;
+mod numbers;
 mod order_list;
 mod reconcile;
 mod repeat;

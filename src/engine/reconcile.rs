@@ -25,10 +25,11 @@ use crate::verdict::{self, EffectSeen, Evidence, Goal, ListSeen, Repeat, Verdict
 const ROUND: u32 = 200;
 /// The order list is read from this long before the intent: a list read in a wrong zone is off by hours, and an
 /// order that could be ours must never be overlooked.
-const LIST_MARGIN: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const LIST_MARGIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// Whole seconds in the list, and two clocks: an order this little older than the intent may be its own.
 const SAME_MOMENT: SignedDuration = SignedDuration::from_secs(2);
+const SECOND_SETTLES_LONGER: u32 = 4;
 const LONGEST_MONTH_DAYS: i64 = 31;
 const FURTHER_DAYS: i64 = 20;
 /// What `LatestOperation` of Tencent CVM begins with for a renewal.
@@ -56,8 +57,10 @@ impl Reconcile {
             .store
             .orders_to_look_at(&account.name, account.provider, engine.epoch(), now, ROUND)
             .await?;
+        let unnumbered =
+            engine.store.orders_without_number(&account.name, account.provider, now, ROUND).await?;
         // With a key that is known not to work nothing can be learnt; the account's pause says so.
-        if open.is_empty() || engine.key_refused(account).await?.is_some() {
+        if (open.is_empty() && unnumbered.is_empty()) || engine.key_refused(account).await?.is_some() {
             return Ok(Step::Idle);
         }
         let mut places: BTreeMap<(Product, Region), Vec<OpenOrder>> = BTreeMap::new();
@@ -66,6 +69,9 @@ impl Reconcile {
         }
         for ((product, region), orders) in places {
             self.look_at(product, &region, orders).await?;
+        }
+        for order in unnumbered {
+            self.ask_for_number(&order).await?;
         }
         Ok(Step::Worked)
     }
@@ -103,7 +109,7 @@ impl Reconcile {
     /// and once the term has moved, for what it cost.
     async fn list_seen(&self, order: &OpenOrder, effect: &EffectSeen) -> Result<ListSeen, StoreError> {
         let engine = &self.engine;
-        let overdue = engine.now().duration_since(order.intended_at) >= settle(engine);
+        let overdue = engine.now().duration_since(order.intended_at) >= signed(self.settle_time(order));
         let wants_number =
             order.order_id.is_none() && matches!(effect, EffectSeen::Expiry(_) | EffectSeen::Size(_));
         let wants_amount = !order.amount_is_known
@@ -202,6 +208,12 @@ impl Reconcile {
         Ok(())
     }
 
+    /// How long this order is watched before it may be called not ordered. Where the cycle's last order vanished as
+    /// well, reads that lag behind would explain both, and every further one would be paid: it takes much longer.
+    fn settle_time(&self, order: &OpenOrder) -> Duration {
+        self.engine.settings.settle * if order.is_second { SECOND_SETTLES_LONGER } else { 1 }
+    }
+
     fn question<'a>(&self, order: &'a OpenOrder) -> verdict::Question<'a> {
         verdict::Question {
             state: order.state,
@@ -209,8 +221,9 @@ impl Reconcile {
             request_id: order.request_id.as_deref(),
             goal: goal(order),
             on_unknown: order.terms.unknown,
-            settle: self.engine.settings.settle,
+            settle: self.settle_time(order),
             age: self.engine.now().duration_since(order.intended_at),
+            list_was_late: order.list_was_late,
         }
     }
 
@@ -229,9 +242,9 @@ impl Reconcile {
         let as_json = serde_json::to_value(&evidence).unwrap_or_default();
         looks.push((monotonic, evidence));
         let verdict = verdict::judge(&question, &looks);
-        let next_look = now + signed(verdict::next_look_in(order.state, age, engine.settings.settle));
+        let next_look = now + signed(verdict::next_look_in(order.state, age, question.settle));
         let next = after_confirmed(order, spec);
-        let stands_aside = order.action == ActionKind::Upgrade && age >= settle(engine);
+        let stands_aside = order.action == ActionKind::Upgrade && age >= signed(question.settle);
         let (step, amount) = step_for(order, &verdict, next_look, next, stands_aside);
         let look = Look {
             at_ms: now.as_millisecond(),
@@ -315,10 +328,6 @@ fn earlier_looks(order: &OpenOrder) -> Vec<(Duration, Evidence)> {
         Some((Duration::from_millis(*at), evidence))
     };
     order.looks.iter().filter_map(read).collect()
-}
-
-fn settle(engine: &Engine) -> SignedDuration {
-    signed(engine.settings.settle)
 }
 
 fn signed(duration: Duration) -> SignedDuration {

@@ -31,7 +31,8 @@ pub use backup::{BackupError, COPY};
 pub use daemon::{Rescued, SetInForce};
 pub use firings::{DueSchedule, Fired, Firing, FiringRow};
 pub use money::{
-    AfterConfirmed, Attempt, Budget, Intent, Look, NextForRun, OpenOrder, OrderMove, OrderStep, Withheld,
+    AfterConfirmed, Attempt, Budget, Intent, Look, NextForRun, OpenOrder, OrderMove, OrderStep, Unnumbered,
+    Withheld,
 };
 pub use observations::{Sighting, Unseen};
 pub use open::{DaemonLock, OpenError};

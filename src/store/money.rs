@@ -6,6 +6,7 @@
 mod attempts;
 mod intent;
 mod moves;
+mod numbers;
 mod open_orders;
 mod repeat;
 
@@ -24,6 +25,7 @@ use attempts::RecordAttempts;
 use intent::IntentRow;
 use moves::MoveRow;
 pub(super) use moves::reopen_cycles;
+pub use numbers::Unnumbered;
 pub use open_orders::OpenOrder;
 use repeat::RepeatRow;
 

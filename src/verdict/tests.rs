@@ -16,6 +16,7 @@ fn question(state: OrderState) -> Question<'static> {
         on_unknown: OnUnknown::Person,
         settle: SETTLE,
         age: SignedDuration::from_secs(60),
+        list_was_late: false,
     }
 }
 
@@ -178,4 +179,33 @@ fn the_answer_to_the_repeated_request_names_the_order_and_only_the_expiry_confir
     };
     assert!(matches!(judged(before()), Verdict::Placed { .. }));
     assert!(matches!(judged(a_month_later()), Verdict::Confirmed { order_id: Some(_), .. }));
+}
+
+#[test]
+fn a_person_is_asked_only_once_looks_that_were_going_to_agree_have_had_their_time() {
+    let at = |seconds, hours| look(seconds, before() + SignedDuration::from_hours(hours), ListSeen::Nothing);
+    // The expiry moved by hours, and the count began anew.
+    let restless = [at(0, 0), at(500, 1), at(900, 2)];
+    let mut unknown = question(OrderState::Unknown);
+    unknown.age = SignedDuration::from_secs(1_300);
+    assert!(matches!(judge(&unknown, &restless), Verdict::KeepWatching { .. }));
+    let still_restless = [at(0, 0), at(500, 1), at(900, 2), at(1_300, 3)];
+    assert!(matches!(judge(&unknown, &still_restless), Verdict::AskPerson { .. }));
+    // Lives of the service that each ended before they had looked long enough.
+    unknown.age = SignedDuration::try_from(SETTLE).unwrap() * 9;
+    assert!(matches!(judge(&unknown, &[at(0, 0)]), Verdict::AskPerson { .. }));
+}
+
+#[test]
+fn a_list_that_was_late_before_proves_nothing_by_what_it_does_not_show() {
+    let late = Question { list_was_late: true, ..question(OrderState::Unknown) };
+    let at = |seconds, expiry| look(seconds, expiry, ListSeen::Nothing);
+    for expiry in [before(), a_month_later()] {
+        let looks: Vec<_> = [0, 300, 600, 900].map(|seconds| at(seconds, expiry)).into();
+        assert!(matches!(judge(&late, &looks), Verdict::KeepWatching { .. }), "{expiry}");
+        let longer: Vec<_> = [0, 600, 1_201].map(|seconds| at(seconds, expiry)).into();
+        assert!(matches!(judge(&late, &longer), Verdict::AskPerson { .. }), "{expiry}");
+    }
+    let listed = [look(1, a_month_later(), ListSeen::Ours(listed_order(Standing::Standing)))];
+    assert!(matches!(judge(&late, &listed), Verdict::Confirmed { .. }));
 }

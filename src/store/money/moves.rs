@@ -163,6 +163,7 @@ impl Change for MoveRow {
 async fn keep_late_numbers(text: &str, conn: &mut SqliteConnection) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE orders SET order_id = coalesce(order_id, e.value ->> 'order_id'),
+                number_wanted_at_ms = iif(e.value ->> 'order_id' IS NULL, number_wanted_at_ms, NULL),
                 request_id = coalesce(request_id, e.value ->> 'request_id'),
                 sent_at_ms = coalesce(sent_at_ms, e.value ->> 'sent_at_ms')
          FROM json_each(?1) e

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
+use super::numbers::give_number;
 use super::{Store, StoreError, at, at_opt, ms};
 use crate::domain::failure::Failure;
 use crate::domain::observation::Known;
@@ -17,6 +18,8 @@ use crate::store::writer::Change;
 
 /// The lists have whole seconds, and the clouds' clocks are not ours.
 const LISTED_EARLY_MS: i64 = 60_000;
+/// After a number that came too late: how long what the account's list does not show proves nothing.
+const LATE_LIST_REMEMBERED_MS: i64 = 7 * 24 * 3_600_000;
 
 #[derive(Clone, Debug)]
 pub struct OpenOrder {
@@ -47,6 +50,10 @@ pub struct OpenOrder {
     pub looks: Vec<(u64, serde_json::Value)>,
     /// Of its run.
     pub due_at: Timestamp,
+    /// An earlier order of this very cycle was called not to have happened.
+    pub is_second: bool,
+    /// The account's order list has lately named an order only after it had been called not to have happened.
+    pub list_was_late: bool,
 }
 
 impl Store {
@@ -64,6 +71,12 @@ impl Store {
                     o.months, o.expiry_before_ms, o.intended_at_ms, o.error, o.person_asked_ms IS NOT NULL, p.terms,
                     r.due_at_ms, o.amount_fen IS NOT NULL, o.action, o.cycle,
                     o.request_id, o.client_token,
+                    EXISTS (SELECT 1 FROM orders z WHERE z.account = o.account AND z.intended_at_ms > ?2 - ?5
+                            AND z.state = 'refused' AND z.order_id IS NOT NULL
+                            AND z.error ->> 'code' IN ('NotOrdered', 'RenewedElsewhere')),
+                    EXISTS (SELECT 1 FROM orders y WHERE y.instance_id = o.instance_id AND y.action = o.action
+                            AND y.cycle = o.cycle AND y.id < o.id AND y.state = 'refused'
+                            AND y.error ->> 'code' = 'NotOrdered'),
                     (SELECT json_group_array(json_array(l.monotonic_ms, json(l.evidence)) ORDER BY l.id) FROM looks l
                       WHERE l.order_row = o.id AND l.epoch = ?3),
                     ",
@@ -77,6 +90,7 @@ impl Store {
         .bind(ms(now))
         .bind(epoch.0)
         .bind(limit)
+        .bind(LATE_LIST_REMEMBERED_MS)
         .fetch_all(&self.readers)
         .await?;
         rows.iter().map(|row| open_order(row, account, provider)).collect()
@@ -132,8 +146,10 @@ fn open_order(row: &SqliteRow, account: &AccountName, provider: Provider) -> Res
         cycle: Cycle::parse(row.get(18)),
         request_id: row.get(19),
         client_token: row.get::<Option<String>, _>(20).map(ClientToken),
-        looks: serde_json::from_str(row.get(21)).map_err(decode)?,
-        known: known(row, 22)?,
+        list_was_late: row.get(21),
+        is_second: row.get(22),
+        looks: serde_json::from_str(row.get(23)).map_err(decode)?,
+        known: known(row, 24)?,
     })
 }
 
@@ -151,19 +167,18 @@ impl Change for LateNumbers {
             let mut taken = Vec::new();
             for (id, at_ms) in &row.listed {
                 let found: Option<i64> = sqlx::query_scalar(
-                    "UPDATE orders SET order_id = ?2 WHERE id = (
-                         SELECT max(e.id) FROM orders e JOIN orders o ON o.id = ?1
-                         WHERE e.instance_id = o.instance_id AND e.action = o.action AND e.id < o.id
-                           AND e.state = 'refused' AND e.order_id IS NULL AND e.intended_at_ms <= ?3
-                           AND e.error ->> 'code' IN ('NotOrdered', 'ResolvedNotPaid'))
-                     RETURNING id",
+                    "SELECT max(e.id) FROM orders e JOIN orders o ON o.id = ?1
+                     WHERE e.instance_id = o.instance_id AND e.action = o.action AND e.id < o.id
+                       AND e.state = 'refused' AND e.order_id IS NULL AND e.intended_at_ms <= ?2
+                       AND e.error ->> 'code' IN ('NotOrdered', 'ResolvedNotPaid')",
                 )
                 .bind(row.row)
-                .bind(id)
                 .bind(at_ms + LISTED_EARLY_MS)
-                .fetch_optional(&mut *conn)
+                .fetch_one(&mut *conn)
                 .await?;
-                taken.extend(found.map(|found| (OrderRow(found), OrderId(id.clone()))));
+                let Some(found) = found else { continue };
+                give_number(found, Some(id), None, None, conn).await?;
+                taken.push((OrderRow(found), OrderId(id.clone())));
             }
             replies.push(taken);
         }
