@@ -64,6 +64,16 @@ pub enum Operation {
     Resolve {
         truthful: bool,
     },
+    /// A person fires a policy, for all of its instances or one.
+    Trigger {
+        policy: usize,
+        instance: Option<usize>,
+        again: bool,
+    },
+    /// A person has a failed run made anew.
+    Retry {
+        run: usize,
+    },
     Balance {
         account: usize,
         cny: i64,
@@ -206,7 +216,7 @@ fn draw_one(rng: &mut Rng) -> Operation {
     let instance = rng.usize(..INSTANCES.len());
     let policy = rng.usize(..64);
     let account = rng.usize(..ACCOUNTS.len());
-    match rng.u8(..100) {
+    match rng.u8(..106) {
         0..30 => Operation::Advance { seconds: pick(rng, &STEPS_OF_TIME) },
         30..42 => draw_fault(rng),
         42..46 => Operation::Lag {
@@ -250,6 +260,12 @@ fn draw_one(rng: &mut Rng) -> Operation {
         94 | 95 => Operation::SecondDaemon,
         96 => Operation::EndFirst,
         97 => Operation::SetClockRight,
+        98..102 => Operation::Trigger {
+            policy,
+            instance: rng.bool().then(|| rng.usize(..4)),
+            again: rng.u8(..4) == 0,
+        },
+        102..104 => Operation::Retry { run: rng.usize(..8) },
         _ => Operation::JumpClock { seconds: draw_jump(rng) },
     }
 }

@@ -26,6 +26,8 @@ use crate::life::{Broken, Budgets};
 const SLACK: SignedDuration = SignedDuration::from_secs(150);
 /// Less is a correction, more is a term.
 const TERM_AT_LEAST: SignedDuration = SignedDuration::from_hours(18 * 24);
+/// The longest interval of the lists' schedules, at its shortest.
+const SHORTEST_MONTH: SignedDuration = SignedDuration::from_hours(28 * 24);
 const TOO_FAST: [&str; 3] = ["RequestLimitExceeded", "4400", "AccountFlowLimitExceeded"];
 
 /// What was already looked at.
@@ -56,6 +58,10 @@ pub struct OrderLine {
     cycle: String,
     schedule: ScheduleText,
     terms: Terms,
+    revision: i64,
+    by_hand: bool,
+    /// A person wants it although the instance was just ordered.
+    again: bool,
 }
 
 impl Oracle {
@@ -180,6 +186,11 @@ impl Oracle {
         if open > 0 {
             return Err(format!("{open} orders are still open although a person settled all"));
         }
+        let idle: i64 =
+            one(database, "SELECT count(*) FROM runs WHERE state IN ('queued', 'running')").await?;
+        if idle > 0 {
+            return Err(format!("{idle} runs are in the queue or in hand although the daemon rests"));
+        }
         Ok(())
     }
 }
@@ -266,6 +277,11 @@ fn check_pair(
     if before.row == after.row || (before.cycle == after.cycle && !(is_excused && is_one_refused)) {
         return twice();
     }
+    if !is_excused && !journal.was_clock_set && comes_too_soon(before, after) {
+        return Err(format!(
+            "by hand or edited, and too soon:\n{first:?}\n{second:?}\n{before:#?}\n{after:#?}"
+        ));
+    }
     if first.action == ActionKind::Upgrade
         || before.terms.action.is_every_fire()
         || after.terms.action.is_every_fire()
@@ -277,6 +293,19 @@ fn check_pair(
     };
     let is_new_term = saw_second >= saw_first + TERM_AT_LEAST;
     if is_new_term || is_excused { Ok(()) } else { twice() }
+}
+
+/// `every_fire` after an order that no firing of its own revision made: not within half its interval.
+fn comes_too_soon(before: &OrderLine, after: &OrderLine) -> bool {
+    let is_foreign =
+        before.policy != after.policy || before.revision != after.revision || before.by_hand || after.by_hand;
+    if !after.terms.action.is_every_fire() || after.again || !is_foreign {
+        return false;
+    }
+    let schedule = Schedule::parse(&after.schedule.expression, &after.schedule.zone).unwrap();
+    let next = schedule.next_after(after.due_at).unwrap();
+    let interval = schedule.next_after(next).unwrap().duration_since(next).min(SHORTEST_MONTH);
+    after.due_at.duration_since(before.intended_at) < interval / 2
 }
 
 async fn check_budget(
@@ -360,7 +389,7 @@ pub async fn lines_after(database: &mut SqliteConnection, row: i64) -> Result<Ve
     sqlx::query(
         "SELECT o.id, i.instance, o.account, p.name, o.action, o.state, o.order_id, o.client_token, o.error ->> 'code',
                 o.settled_by, o.epoch, o.intended_at_ms, o.expiry_before_ms, r.due_at_ms, o.cycle,
-                v.body ->> 'schedule', v.body ->> 'timezone', v.body -> 'terms'
+                v.body ->> 'schedule', v.body ->> 'timezone', v.body -> 'terms', o.policy_revision, r.by_hand, r.again
          FROM orders o JOIN instances i ON i.id = o.instance_id JOIN policies p ON p.id = o.policy_id
          JOIN runs r ON r.id = o.run_id
          JOIN policy_revisions v ON v.policy_id = o.policy_id AND v.revision = o.policy_revision
@@ -387,6 +416,9 @@ pub async fn lines_after(database: &mut SqliteConnection, row: i64) -> Result<Ve
             cycle: row.get(14),
             schedule: ScheduleText { expression: row.get(15), zone: row.get(16) },
             terms: serde_json::from_str(row.get(17)).unwrap(),
+            revision: row.get(18),
+            by_hand: row.get(19),
+            again: row.get(20),
         }
     })
     .fetch_all(database)

@@ -7,10 +7,11 @@ use renewd::clock::Clock;
 use renewd::domain::order::{OrderId, OrderRow};
 use renewd::domain::policy::{Action, OnAutoRenew, OnUnknown, Policy, Renew};
 use renewd::domain::product::{AccountName, PolicyName, Region};
+use renewd::domain::run::RunId;
 use renewd::engine::Limits;
 use renewd::sandbox::faults::Fault;
 use renewd::sandbox::instance::{InstanceChange, Switch};
-use renewd::store::{PauseScope, Word};
+use renewd::store::{PauseScope, RetryRefused, Trigger, TriggerRefused, Word};
 
 use crate::fleet::{ACCOUNTS, CVM, CVM_V2, INSTANCES, cny, days, hours, schedule, upgrade};
 use crate::life::{Broken, cut_after};
@@ -48,6 +49,8 @@ pub async fn play(stage: &mut Stage, operation: &Operation) -> Result<(), Broken
         }
         Operation::Pause { .. } | Operation::Resume { .. } => pause_or_resume(stage, operation).await?,
         Operation::Resolve { truthful } => resolve(stage, truthful).await?,
+        Operation::Trigger { policy, instance, again } => trigger(stage, policy, instance, again).await?,
+        Operation::Retry { run } => retry(stage, run).await?,
         Operation::Budget { .. } | Operation::Restart | Operation::SecondDaemon | Operation::EndFirst => {
             begin_anew(stage, operation).await?;
         }
@@ -335,6 +338,40 @@ pub async fn resolve(stage: &mut Stage, truthful: bool) -> Result<(), Broken> {
         resolved.map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// Refusals are answers too: the policy is disabled, or not in force yet.
+async fn trigger(
+    stage: &mut Stage,
+    policy: usize,
+    instance: Option<usize>,
+    again: bool,
+) -> Result<(), Broken> {
+    let Some(policy) = stage.policies.values().nth(policy % stage.policies.len().max(1)) else {
+        return Ok(());
+    };
+    let nth = |at: usize| policy.instances[at % policy.instances.len()].to_string();
+    let trigger = Trigger { policy: policy.name.to_string(), instance: instance.map(nth), again };
+    let (store, now) = (stage.life().engine.store.clone(), stage.clocks.now());
+    match store.trigger(&trigger, &word(now)).await {
+        Err(TriggerRefused::Store(error)) => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// One of the failed runs, latest first; whether it may be made anew the store says.
+async fn retry(stage: &mut Stage, run: usize) -> Result<(), Broken> {
+    let failed: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM runs WHERE state = 'failed' ORDER BY id DESC LIMIT 8")
+            .fetch_all(stage.database())
+            .await
+            .map_err(|error| error.to_string())?;
+    let Some(run) = failed.get(run % failed.len().max(1)) else { return Ok(()) };
+    let (store, now) = (stage.life().engine.store.clone(), stage.clocks.now());
+    match store.retry(RunId(*run), &word(now)).await {
+        Err(RetryRefused::Store(error)) => Err(error.to_string()),
+        _ => Ok(()),
+    }
 }
 
 fn word(at: Timestamp) -> Word {

@@ -190,6 +190,22 @@ async fn every_fire_orders_once_a_day_through_an_edit_a_rename_and_ten_hours_off
 }
 
 #[tokio::test]
+async fn every_fire_triggered_twice_orders_once_and_again_by_a_person_s_wish_once_more() {
+    let daily = every_fire(policy("each", "shop", Product::REDIS, &["crs-1"]), "0 5 * * *");
+    let mut stage = stage(&[("crs-1", 9)], std::slice::from_ref(&daily)).await;
+    for again in [false, false, true] {
+        play(&mut stage, &Operation::Trigger { policy: 0, instance: None, again }).await.unwrap();
+        pass(&mut stage, SignedDuration::from_secs(120)).await;
+    }
+    assert_eq!(renewals(&mut stage, "crs-1").await, 2, "by the first trigger and by the one that says again");
+    // Fired by hand at one o'clock, it does not order by its schedule at five.
+    pass(&mut stage, hours(6)).await;
+    assert_eq!(renewals(&mut stage, "crs-1").await, 2);
+    pass(&mut stage, days(1)).await;
+    assert_eq!(renewals(&mut stage, "crs-1").await, 3, "of the next day");
+}
+
+#[tokio::test]
 async fn the_same_upgrade_is_made_again_a_year_later() {
     let grow = with(policy("grow", "shop", Product::REDIS, &["crs-1"]), |policy| {
         policy.terms.action = upgrade(2048, None);
@@ -217,6 +233,42 @@ async fn an_expiry_that_goes_back_in_a_stale_read_is_not_paid_for_again() {
     assert_eq!(renewals(&mut stage, "crs-1").await, 1);
     pass(&mut stage, days(25)).await;
     assert_eq!(renewals(&mut stage, "crs-1").await, 2, "the next term");
+}
+
+#[tokio::test]
+async fn an_order_confirmed_while_the_list_was_down_gets_its_number_when_the_list_is_back() {
+    let mut stage = stage(&[("crs-1", 9)], &[policy("cache", "shop", Product::REDIS, &["crs-1"])]).await;
+    let down = Fault::spoil(LIST, Effect::Before, Spoilt::Http(503)).times(10_000);
+    stage.cloud.inject(vec![cut(RENEW_REDIS, Effect::After, 1), down]);
+    pass(&mut stage, hours(3 + 8)).await;
+    let lines = lines_after(stage.database(), 0).await.unwrap();
+    assert_eq!((lines[0].state.as_str(), &lines[0].order_id), ("confirmed", &None));
+    stage.cloud.forget_faults();
+    pass(&mut stage, days(1)).await;
+    let lines = lines_after(stage.database(), 0).await.unwrap();
+    assert_eq!(lines[0].order_id, Some(stage.cloud.ledger()[0].order_id.clone()));
+    assert_eq!(renewals(&mut stage, "crs-1").await, 1);
+}
+
+/// No program can do better on reads that lag by more than it was told to wait; but it can say so, and stop trusting
+/// them.
+#[tokio::test]
+async fn an_order_listed_later_than_the_settling_time_is_told_and_the_list_is_trusted_no_more() {
+    let mut stage = stage(&[("crs-1", 9)], &[policy("cache", "shop", Product::REDIS, &["crs-1"])]).await;
+    stage.exact_events = u32::MAX;
+    let lag = |hours: u64| Fault::lag(RENEW_REDIS, Duration::from_secs(hours * 3600));
+    stage.cloud.inject(vec![cut(RENEW_REDIS, Effect::After, 2), lag(20), lag(20)]);
+    pass(&mut stage, days(3)).await;
+    let ledger = stage.cloud.ledger();
+    assert_eq!(ledger.len(), 2, "{ledger:#?}");
+    let lines = lines_after(stage.database(), 0).await.unwrap();
+    let of_row = |at: usize| {
+        let line = &lines[at];
+        (line.state.as_str(), line.code.as_deref(), line.order_id.as_deref())
+    };
+    assert_eq!(of_row(0), ("refused", Some("NotOrdered"), Some(ledger[0].order_id.as_str())));
+    assert_eq!(of_row(1), ("confirmed", None, Some(ledger[1].order_id.as_str())));
+    assert_eq!(lines.len(), 2, "{lines:#?}");
 }
 
 #[tokio::test]

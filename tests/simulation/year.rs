@@ -9,6 +9,7 @@ use renewd::domain::product::Product;
 use renewd::sandbox::faults::{Effect, Fault, Spoilt};
 use renewd::sandbox::world::Charge;
 
+use crate::campaign::stay_on_one_core;
 use crate::fleet::{ACCOUNTS, CVM, CVM_V2, ECS, cny, days, hours, key_id, policy, schedule, upgrade, with};
 use crate::stage::Stage;
 
@@ -35,6 +36,7 @@ const PURCHASES: [&str; 5] = [
 #[tokio::test]
 async fn in_a_year_nobody_lapses_and_each_term_is_charged_once() {
     let length = std::env::var("RENEWD_SIM_DAYS").map_or(DAYS, |text| text.parse().unwrap());
+    stay_on_one_core(0);
     let begun = Instant::now();
     let mut stage = Stage::bare().await.unwrap();
     let ids: Vec<(&str, Vec<String>)> =
