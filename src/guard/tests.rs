@@ -81,11 +81,15 @@ impl Case {
     }
 
     fn decide(&self) -> Decision {
+        self.judged(Provider::TencentCloud).decision
+    }
+
+    fn judged(&self, provider: Provider) -> Verdict {
         let (account, region) = (AccountName::parse("shop").unwrap(), Region::parse("ap-guangzhou").unwrap());
         let instance = InstanceId::parse("crs-1").unwrap();
         judge(&Question {
             account: &account,
-            provider: Provider::TencentCloud,
+            provider,
             region: &region,
             instance: &instance,
             terms: &self.terms,
@@ -103,7 +107,6 @@ impl Case {
             settle: SignedDuration::from_hours(6),
             look_again: SignedDuration::from_secs(20),
         })
-        .decision
     }
 }
 
@@ -335,4 +338,116 @@ fn a_firing_whose_refused_order_moved_the_term_all_the_same_does_not_pay_again()
     assert_eq!(case.decide(), Decision::Order);
     case.refused_yet_moved = Some(OrderRow(7));
     assert_eq!(failed_with(&case.decide()), Some("RefusedYetMoved"));
+}
+
+/// What `why` shows of each test, in the order of the tests.
+fn told(case: &Case) -> Vec<String> {
+    let tests = case.judged(Provider::TencentCloud).tests;
+    tests.iter().map(|test| format!("{}: {}", test.test, test.value)).collect()
+}
+
+#[test]
+fn each_test_is_told_with_what_it_looked_at() {
+    let mut case = case(3).observed(SignedDuration::from_secs(7));
+    case.price = Price::Known(Fen::new(12_345));
+    case.terms.max_price = Some(Fen::new(20_000));
+    case.skew = SignedDuration::from_secs(-3);
+    case.foreign_order_at = Some(now() - days(40));
+    case.again = true;
+    let all = [
+        "observed: 7 s ago",
+        "visible: yes",
+        "prepaid: prepaid",
+        "expiry: 2026-06-04T00:00:00Z",
+        "due: expires in 3 days, window 15 days",
+        "refused order: none that took effect",
+        "state: running",
+        "auto-renew: off",
+        "firing: 2026-05-31T23:58:30Z",
+        "last order: 2026-04-22T00:00:00Z, ordered again by a person's wish",
+        "clock: 3 s off the cloud's",
+        "price: 123.45 CNY, cap 200.00 CNY",
+    ];
+    assert_eq!(told(&case), all);
+}
+
+#[test]
+fn what_is_past_or_never_was_is_told_as_that() {
+    let mut case = case(-2).facts(|facts| facts.state = InstanceState::Isolated);
+    case.refused_yet_moved = Some(OrderRow(9));
+    let told_of =
+        |case: &Case, test: &str| told(case).into_iter().find(|line| line.starts_with(test)).unwrap();
+    assert_eq!(told_of(&case, "due"), "due: expired 2 days ago, window 15 days");
+    assert_eq!(told_of(&case, "refused order"), "refused order: row 9");
+    case.refused_yet_moved = None;
+    assert_eq!(told_of(&case, "last order"), "last order: none by another revision or by hand");
+    assert_eq!(told_of(&case, "price"), "price: not asked: no cap and no money budget");
+    case.price = Price::NotAsked;
+    assert_eq!(told_of(&case, "price"), "price: to be asked");
+    case.price = Price::Unreadable(Failure::ours(Class::Unknown, "Garbled", "unreadable"));
+    assert!(told_of(&case, "price").starts_with("price: unreadable: "), "{}", told_of(&case, "price"));
+}
+
+#[test]
+fn a_span_is_told_to_its_two_largest_units() {
+    let told = |seconds| words(SignedDuration::from_secs(seconds));
+    assert_eq!(told(0), "0 s");
+    assert_eq!(told(59), "59 s");
+    assert_eq!(told(60), "1 minute");
+    assert_eq!(told(2 * 60 + 59), "2 minutes");
+    assert_eq!(told(3_600 + 61), "1 hour 1 minute");
+    assert_eq!(told(2 * 86_400 - 1), "1 day 23 hours");
+    assert_eq!(told(3 * 86_400 + 59), "3 days");
+    assert_eq!(told(86_400 + 120), "1 day");
+    assert_eq!(told(-5), "0 s");
+}
+
+#[test]
+fn an_expiry_in_this_very_second_is_past() {
+    let isolated = case(0).facts(|facts| facts.state = InstanceState::Isolated);
+    assert_eq!(isolated.decide(), Decision::Order);
+}
+
+#[test]
+fn auto_renew_is_stood_aside_for_from_the_vendors_debit_day_and_a_day_before() {
+    let with = |days| {
+        let mut case = case(days).facts(|facts| facts.auto_renew = AutoRenew::On);
+        case.terms.on_auto_renew = OnAutoRenew::Renew;
+        case
+    };
+    let near = Decision::Wait {
+        until: now() + SignedDuration::from_secs(80),
+        reason: "the console's auto-renew is on and may debit at any moment this close to the expiry: an order now \
+                 could pay twice; turn auto-renew off, or renew by hand"
+            .to_owned(),
+        failure: None,
+    };
+    let decided = |days, provider| match with(days).judged(provider).decision {
+        Decision::Wait { until, reason, failure } => {
+            assert_eq!(failure.map(|failure| failure.code), Some("AutoRenewNear".to_owned()));
+            Decision::Wait { until, reason, failure: None }
+        }
+        other => other,
+    };
+    assert_eq!(decided(1, Provider::TencentCloud), near);
+    assert_eq!(decided(2, Provider::TencentCloud), Decision::Order);
+    assert_eq!(decided(8, Provider::Volcengine), near);
+    assert_eq!(decided(9, Provider::Volcengine), Decision::Order);
+}
+
+#[test]
+fn a_price_that_cannot_be_read_is_asked_again_a_while_later() {
+    let mut case = case(3);
+    let failure = Failure::ours(Class::Unavailable, "Maintenance", "later");
+    case.price = Price::Unreadable(failure.clone());
+    let Decision::Wait { until, failure: found, .. } = case.decide() else { panic!("{:?}", case.decide()) };
+    assert_eq!((until, found), (now() + SignedDuration::from_secs(80), Some(failure)));
+}
+
+#[test]
+fn an_expiry_that_went_back_is_looked_at_again_after_a_third_of_the_settling_time() {
+    let mut case = case(3);
+    case.known.lower = Some(Lower { since: now(), looks: 1 });
+    let Decision::Wait { until, .. } = case.decide() else { panic!("{:?}", case.decide()) };
+    assert_eq!(until, now() + SignedDuration::from_hours(2));
 }
