@@ -144,6 +144,16 @@ mod tests {
     }
 
     #[test]
+    fn the_last_attempt_is_the_one_of_the_configured_number() {
+        // One before the last still waits its own delay, not the longest.
+        let pace = Pace { max_attempts: 2, ..PACE };
+        let first = after(Class::Busy, None, 0, pace, 1, NOW);
+        assert!(matches!(first, Next::Again { exhausted: false, .. }) && delay(&first) <= 60, "{first:?}");
+        let last = after(Class::Busy, None, 1, pace, 1, NOW);
+        assert!(matches!(last, Next::Again { exhausted: true, .. }) && delay(&last) == 3600, "{last:?}");
+    }
+
+    #[test]
     fn throttled_and_unsent_never_count() {
         for class in [Class::Throttled, Class::Unsent] {
             let next = after(class, None, 11, PACE, 1, NOW);

@@ -209,3 +209,102 @@ fn a_list_that_was_late_before_proves_nothing_by_what_it_does_not_show() {
     let listed = [look(1, a_month_later(), ListSeen::Ours(listed_order(Standing::Standing)))];
     assert!(matches!(judge(&late, &listed), Verdict::Confirmed { .. }));
 }
+
+fn why(verdict: &Verdict) -> &str {
+    match verdict {
+        Verdict::KeepWatching { why } | Verdict::AskPerson { why } | Verdict::NotOrdered { why } => why,
+        _ => panic!("{verdict:?} has no reason"),
+    }
+}
+
+fn settle() -> SignedDuration {
+    SignedDuration::try_from(SETTLE).unwrap()
+}
+
+#[test]
+fn an_instance_that_cannot_be_looked_at_leaves_the_list_to_speak() {
+    let unread = |list| {
+        let effect = EffectSeen::Unread { why: "HTTP 502".to_owned() };
+        [(Duration::ZERO, Evidence { effect, list, operation: None, repeat: None })]
+    };
+    let mut unknown = question(OrderState::Unknown);
+    let placed = judge(&unknown, &unread(ListSeen::Ours(listed_order(Standing::Standing))));
+    assert!(matches!(placed, Verdict::Placed { .. }), "{placed:?}");
+    let unpaid = judge(&unknown, &unread(ListSeen::Ours(listed_order(Standing::Unpaid))));
+    assert!(matches!(unpaid, Verdict::AskPerson { .. }), "{unpaid:?}");
+    let watched = judge(&unknown, &unread(ListSeen::Nothing));
+    assert!(matches!(watched, Verdict::KeepWatching { .. }), "{watched:?}");
+    assert_eq!(why(&watched), "the instance could not be looked at: HTTP 502");
+    unknown.age = settle();
+    let asked = judge(&unknown, &unread(ListSeen::Nothing));
+    assert!(matches!(asked, Verdict::AskPerson { .. }), "{asked:?}");
+}
+
+#[test]
+fn a_term_is_27_days_a_month_and_a_size_is_the_size_itself() {
+    let year = Goal::Term { months: 12, expiry_before: Some(before()) };
+    let after = |days: i64| EffectSeen::Expiry(before() + SignedDuration::from_hours(24 * days));
+    assert!(!is_reached(year, &after(323)));
+    assert!(is_reached(year, &after(324)));
+    assert!(!is_reached(Goal::Term { months: 1, expiry_before: None }, &after(400)));
+    let memory = Goal::Size { dimension: Dimension::MemSizeMb, target: 4096 };
+    assert!(is_reached(memory, &EffectSeen::Size(4096)));
+    assert!(!is_reached(memory, &EffectSeen::Size(8192)));
+    assert!(!is_reached(memory, &after(400)));
+    assert_eq!(said(year, &after(0)), "the expiry moved to 2026-06-01T00:00:00Z");
+    assert_eq!(said(memory, &EffectSeen::Size(4096)), format!("{} is 4096", Dimension::MemSizeMb));
+}
+
+#[test]
+fn a_moved_term_of_an_account_without_right_to_the_list_confirms_the_order() {
+    let forbidden = ListSeen::Forbidden { why: "no right".to_owned() };
+    let verdict = judge(&question(OrderState::Unknown), &[look(1, a_month_later(), forbidden)]);
+    assert!(matches!(verdict, Verdict::Confirmed { order_id: None, .. }), "{verdict:?}");
+}
+
+#[test]
+fn a_placed_order_without_a_number_waits_the_settling_time_for_the_list_to_name_it() {
+    let moved = [look(1, a_month_later(), ListSeen::Nothing)];
+    let mut placed = question(OrderState::Placed);
+    placed.age = settle() - SignedDuration::from_secs(1);
+    let verdict = judge(&placed, &moved);
+    assert!(matches!(verdict, Verdict::KeepWatching { .. }), "{verdict:?}");
+    assert!(why(&verdict).ends_with("waiting for the order's number"), "{verdict:?}");
+    placed.age = settle();
+    assert!(matches!(judge(&placed, &moved), Verdict::Confirmed { order_id: None, .. }));
+    let number = OrderId("20260601".to_owned());
+    let numbered = Question { order_id: Some(&number), ..question(OrderState::Placed) };
+    assert!(matches!(judge(&numbered, &moved), Verdict::Confirmed { order_id: Some(_), .. }));
+}
+
+#[test]
+fn what_the_cloud_has_accepted_is_never_called_not_ordered() {
+    let nothing: Vec<_> = [0, 200, 400, 601, 900].map(|at| look(at, before(), ListSeen::Nothing)).into();
+    let mut placed = question(OrderState::Placed);
+    let verdict = judge(&placed, &nothing);
+    assert!(matches!(verdict, Verdict::KeepWatching { .. }), "{verdict:?}");
+    assert_eq!(why(&verdict), "the order is placed and the expiry has not moved yet");
+    placed.age = settle();
+    assert!(matches!(judge(&placed, &nothing), Verdict::AskPerson { .. }));
+    let forbidden: Vec<_> = [0, 200, 400, 601]
+        .map(|at| look(at, before(), ListSeen::Forbidden { why: "no right".to_owned() }))
+        .into();
+    placed.on_unknown = OnUnknown::Resend;
+    assert!(matches!(judge(&placed, &forbidden), Verdict::AskPerson { .. }));
+}
+
+#[test]
+fn each_reason_names_what_was_not_seen() {
+    let judged = |list| judge(&question(OrderState::Unknown), &[look(1, before(), list)]);
+    let unread = judged(ListSeen::Unread { why: "HTTP 500".to_owned() });
+    assert_eq!(why(&unread), "the order list could not be read: HTTP 500");
+    let goal = Goal::Size { dimension: Dimension::MemSizeMb, target: 4096 };
+    let grown = Question { goal, ..question(OrderState::Unknown) };
+    let size = |at| {
+        let effect = EffectSeen::Size(1024);
+        (Duration::from_secs(at), Evidence { effect, list: ListSeen::Nothing, operation: None, repeat: None })
+    };
+    let vanished = judge(&grown, &[size(0), size(300), size(600)]);
+    let start = format!("{} is not 4096 and the order list shows no order", Dimension::MemSizeMb);
+    assert!(why(&vanished).starts_with(&start), "{vanished:?}");
+}
