@@ -233,6 +233,8 @@ CREATE UNIQUE INDEX orders_one_open ON orders (instance_id)
     WHERE state IN ('intended', 'placed', 'unknown') AND stands_aside = 0;
 CREATE UNIQUE INDEX orders_one_a_cycle ON orders (instance_id, action, cycle) WHERE state <> 'refused';
 CREATE INDEX orders_run ON orders (run_id);
+CREATE INDEX orders_open ON orders (state) WHERE settled_at_ms IS NULL;
+CREATE INDEX orders_instance ON orders (instance_id, action);
 CREATE INDEX orders_day ON orders (account, intended_at_ms);
 CREATE INDEX orders_number ON orders (order_id) WHERE order_id IS NOT NULL;
 CREATE INDEX orders_look ON orders (next_look_at_ms) WHERE state IN ('placed', 'unknown');

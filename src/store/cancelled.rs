@@ -43,7 +43,8 @@ impl Change for CancelUnwanted {
                 "UPDATE runs SET state = 'cancelled', hold = NULL, next_attempt_at_ms = NULL, finished_at_ms = ?1,
                         lapses_at_ms = NULL,
                         reason = 'its policy was disabled or retired, or no longer names the instance'
-                 WHERE (state = 'queued' OR (state = 'waiting' AND hold <> 'confirmation')) AND EXISTS (
+                 WHERE finished_at_ms IS NULL AND (state = 'queued' OR (state = 'waiting' AND hold <> 'confirmation'))
+                   AND EXISTS (
                      SELECT 1 FROM policies p JOIN policy_instances pi ON pi.policy_id = p.id
                      WHERE p.id = runs.policy_id AND pi.instance_id = runs.instance_id
                        AND min(coalesce(p.stopped_at_ms, ?1), coalesce(pi.removed_at_ms, ?1)) <= ?2)

@@ -99,7 +99,7 @@ impl Change for BeginEpoch {
             pull_back_times(conn, *now_ms).await?;
             let requeued = sqlx::query(
                 "UPDATE runs SET state = 'queued', epoch = NULL, next_attempt_at_ms = NULL
-                 WHERE state = 'running' AND epoch < ?1",
+                 WHERE finished_at_ms IS NULL AND state = 'running' AND epoch < ?1",
             )
             .bind(epoch)
             .execute(&mut *conn)
@@ -126,7 +126,9 @@ async fn pull_back_times(conn: &mut SqliteConnection, now_ms: i64) -> sqlx::Resu
         "UPDATE orders SET next_look_at_ms = ?1 WHERE state IN ('placed', 'unknown') AND next_look_at_ms > ?1",
         "UPDATE runs SET lapses_at_ms = ?1 WHERE lapses_at_ms > ?1 + 600000",
         // No delay is longer than a day.
-        "UPDATE runs SET next_attempt_at_ms = ?1 WHERE state = 'waiting' AND next_attempt_at_ms > ?1 + 86400000",
+        "UPDATE runs SET next_attempt_at_ms = ?1
+         WHERE finished_at_ms IS NULL AND state = 'waiting' AND next_attempt_at_ms > ?1 + 86400000",
+        "UPDATE orders SET number_wanted_at_ms = ?1 WHERE number_wanted_at_ms > ?1 + 7 * 86400000",
         "UPDATE pauses SET until_ms = ?1 WHERE kind <> 'person' AND lifted_at_ms IS NULL AND until_ms > ?1 + 86400000",
     ];
     for pull_back in pull_backs {
@@ -147,7 +149,7 @@ async fn intents_to_unknown(
     );
     let rows = sqlx::query(
         "UPDATE orders SET state = 'unknown', next_look_at_ms = ?1, error = ?2
-         WHERE state = 'intended' AND epoch < ?3 RETURNING id, run_id",
+         WHERE settled_at_ms IS NULL AND state = 'intended' AND epoch < ?3 RETURNING id, run_id",
     )
     .bind(now_ms)
     .bind(super::json(&error)?)

@@ -415,7 +415,7 @@ impl Change for RequeueLost {
         for row in rows {
             sqlx::query(
                 "UPDATE runs SET state = 'queued', epoch = NULL
-                 WHERE account = ?1 AND state = 'running' AND epoch = ?2
+                 WHERE finished_at_ms IS NULL AND account = ?1 AND state = 'running' AND epoch = ?2
                    AND id NOT IN (SELECT value FROM json_each(?3))
                    AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.run_id = runs.id AND o.state = 'intended')",
             )

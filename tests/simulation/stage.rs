@@ -26,6 +26,7 @@ const MEMORY_FOLDER: &str = "/dev/shm";
 const START: &str = "2026-03-02T01:00:00Z";
 /// Events of a stretch of time that are met exactly; what is left of it passes in longer strides.
 const EXACT_EVENTS: u32 = 10;
+const SHORTEST_STEP: Duration = Duration::from_secs(1);
 const CALM_EVENTS: u32 = 6;
 const STRIDE: Duration = Duration::from_secs(9 * 3600);
 
@@ -43,6 +44,8 @@ pub struct Stage {
     pub journal: Journal,
     pub oracle: Oracle,
     pub exact_events: u32,
+    /// What is due within so long of one moment is done at the next one.
+    pub shortest_step: Duration,
     database: SqliteConnection,
     lives: u32,
     folder: TempDir,
@@ -85,6 +88,7 @@ impl Stage {
             journal: Journal::default(),
             oracle: Oracle::default(),
             exact_events: EXACT_EVENTS,
+            shortest_step: SHORTEST_STEP,
             database,
             lives: 1,
             folder,
@@ -157,7 +161,7 @@ impl Stage {
             if left.is_zero() {
                 return Ok(());
             }
-            let shortest = if events < self.exact_events { Duration::from_secs(1) } else { STRIDE };
+            let shortest = if events < self.exact_events { self.shortest_step } else { STRIDE };
             let next = self.until_next_event().await?;
             self.clocks.advance(next.max(shortest).min(left));
             events += 1;

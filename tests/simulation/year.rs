@@ -2,7 +2,7 @@
 //! and the whole of it with `RENEWD_SIM_DAYS=365`.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use renewd::domain::policy::{ActionKind, Policy};
 use renewd::domain::product::Product;
@@ -15,6 +15,7 @@ use crate::stage::Stage;
 
 const DAYS: i64 = 21;
 const YEAR: i64 = 365;
+const STEP: Duration = Duration::from_secs(60);
 /// Of real time, for the year.
 const SECONDS_MAX: u64 = 60;
 /// Name, account, product, prefix of the ids, how many.
@@ -49,7 +50,7 @@ async fn in_a_year_nobody_lapses_and_each_term_is_charged_once() {
         stage.cloud.set_balance(key_id(account), cny(10_000_000));
     }
     stage.policies = policies(&ids).into_iter().map(|policy| (policy.name.to_string(), policy)).collect();
-    stage.exact_events = u32::MAX;
+    (stage.exact_events, stage.shortest_step) = (u32::MAX, STEP);
     stage.reload().await.unwrap();
     for day in 0..length {
         if day % 7 == 0 {

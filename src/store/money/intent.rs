@@ -86,7 +86,7 @@ macro_rules! intent_tests {
         "       AND (coalesce(z.until_ms > e.value ->> 'now_ms', 1)
                      -- A pause of ours that has run out lets one order through at a time, as its test.
                      OR (z.kind <> 'person' AND EXISTS (SELECT 1 FROM orders t
-                                         WHERE t.account = r.account AND t.state = 'intended')))) AS pause_id,
+                                         WHERE t.settled_at_ms IS NULL AND t.account = r.account AND t.state = 'intended')))) AS pause_id,
             (SELECT o.id FROM orders o WHERE o.instance_id = r.instance_id
               AND o.state IN ('intended', 'placed', 'unknown')
               AND (o.stands_aside = 0 OR o.action = r.action)) AS open_id,
