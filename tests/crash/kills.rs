@@ -1,9 +1,9 @@
 //! The kills, and what must hold after the last of them.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -18,6 +18,8 @@ use crate::service::{Life, Service, practice_cloud};
 const RENEW: &str = "redis:RenewInstance";
 const ACCOUNTS: [&str; 2] = ["first", "second"];
 const KILLS_DEFAULT: u32 = 8;
+/// A fleet fires every two seconds: one for thousands of kills would do nothing but fire.
+const KILLS_PER_FLEET: u32 = 200;
 /// Enough that purchases are still to be made at the last kill.
 const INSTANCES_PER_KILL: u32 = 6;
 /// The daemon after the last kill has this long for what is left.
@@ -32,16 +34,28 @@ async fn a_daemon_killed_at_any_moment_never_pays_twice_and_forgets_no_charge() 
     let seed = number("RENEWD_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     eprintln!("RENEWD_KILLS={kills} RENEWD_SEED={seed}");
     let mut random = Random::new(seed);
+    let mut total = Total::default();
+    let mut left = kills;
+    while left > 0 {
+        let of_fleet = left.min(KILLS_PER_FLEET);
+        left -= of_fleet;
+        kill_a_fleets_daemon(of_fleet, &mut random, &mut total).await;
+        eprintln!("{} kills: {total}", kills - left);
+    }
+    assert!(total.intents > 0, "no kill fell between an intent and its answer");
+}
+
+async fn kill_a_fleets_daemon(kills: u32, random: &mut Random, total: &mut Total) {
     let fleet = kills * INSTANCES_PER_KILL;
     let cloud = practice_cloud(&seed_of(fleet)).await;
-    cloud.inject(faults(fleet, &mut random));
+    cloud.inject(faults(fleet, random));
     let mut service = Service::new(&cloud, &ACCOUNTS, SETTINGS, &policies(fleet));
 
     let started = Instant::now();
     let mut tally = Tally::default();
     for _ in 0..kills {
         let mut life = service.start(&ACCOUNTS);
-        live_a_while(&mut life, &cloud, &mut random).await;
+        live_a_while(&mut life, &cloud, random).await;
         let log = life.log();
         drop(life);
         tally.read(&log);
@@ -54,21 +68,46 @@ async fn a_daemon_killed_at_any_moment_never_pays_twice_and_forgets_no_charge() 
     life.stop();
 
     let books = Books::read(&mut database, cloud.ledger()).await;
-    eprintln!(
-        "kills {kills}, of them {} left {} intents without an answer; charges {}, double charges {}, lost charges {}; \
-         killing took {killing:.1?}, settling {:.1?}",
-        tally.lives_with_interrupted,
-        tally.interrupted.len(),
-        books.charges(),
-        books.double_charges().len(),
-        books.lost_charges().len(),
-        started.elapsed() - killing
-    );
+    total.lives_cut_short += tally.lives_with_interrupted;
+    total.intents += tally.interrupted.len();
+    total.charges += books.charges();
+    total.double_charges += books.double_charges().len();
+    total.lost_charges += books.lost_charges().len();
+    total.killing += killing;
+    total.settling += started.elapsed() - killing;
     books.assert_balanced();
     books.assert_every_instance_charged_once(fleet);
     books.assert_runs_ended(quiet_at_ms);
     books.assert_instants_accounted_for();
-    assert!(!tally.interrupted.is_empty(), "no kill fell between an intent and its answer");
+}
+
+#[derive(Default)]
+struct Total {
+    lives_cut_short: u32,
+    /// Committed by lives that did not see their answers.
+    intents: usize,
+    charges: usize,
+    double_charges: usize,
+    lost_charges: usize,
+    killing: Duration,
+    settling: Duration,
+}
+
+impl fmt::Display for Total {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of them left {} intents without an answer; charges {}, double charges {}, lost charges {}; killing took \
+             {:.1?}, settling {:.1?}",
+            self.lives_cut_short,
+            self.intents,
+            self.charges,
+            self.double_charges,
+            self.lost_charges,
+            self.killing,
+            self.settling
+        )
+    }
 }
 
 /// Two kinds of moments: anywhere in a life, its start included, and shortly after a purchase has reached the cloud.
