@@ -31,13 +31,6 @@ pub(super) async fn run(config: &Path) -> Outcome {
             "this version writes no journal fields yet: logging JSON instead"
         );
     }
-    if let Some(http) = &config.http {
-        tracing::warn!(
-            event = "config.doubtful",
-            "[http] is set and this version serves no metrics yet: nothing listens on {}",
-            http.listen
-        );
-    }
     match daemon::run(config, &environment, Arc::new(SystemClock::new()), signals).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) if error.is_configuration() => {
