@@ -4,9 +4,13 @@
 //! queue to a thread of their own, and HTTP has another, with a runtime of its own.
 
 mod http;
+mod journal;
 mod log;
+mod message_ids;
 mod metrics;
 mod readiness;
 
 pub use http::Http;
+pub use journal::Journal;
 pub use log::{Format, LogError, Logging, init, log_panics};
+pub use message_ids::MESSAGE_IDS;

@@ -17,6 +17,8 @@ mod harness;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod journal;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod main_job;
