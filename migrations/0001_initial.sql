@@ -460,7 +460,7 @@ SELECT p.account AS account, p.product AS product, p.region AS region, i.instanc
        -- An upgrade keeps nothing alive, and neither does its order.
        p.action = 'renew' AND (i.observed_at_ms IS NULL OR i.visible = 0
             OR coalesce(i.expires_at_ms < (julianday('now') - 2440587.5 + 3) * 86400000, i.charge_type = 'prepaid'))
-           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.action = 'renew'
+           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.action = 'renew' AND o.state <> 'refused'
                            AND (o.state = 'intended' OR (o.state = 'placed' AND o.person_asked_ms IS NULL)))
            AS at_risk
 FROM policy_instances pi JOIN policies p ON p.id = pi.policy_id JOIN instances i ON i.id = pi.instance_id

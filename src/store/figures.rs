@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::{FromRow, Row, SqliteConnection};
 
 use super::people::{Pause, pauses};
+use super::risk::{is_on_its_way, may_be_at_risk};
 use super::{SetInForce, Store, StoreError, at, at_opt, daemon, ms};
 use crate::domain::money::Fen;
 use crate::domain::policy::ActionKind;
@@ -71,6 +72,8 @@ pub struct Expiry {
 
 /// More would make a scrape of a large fleet larger than anybody wants, and the ones left out expire later.
 pub const EXPIRIES_MAX: usize = 1000;
+/// Of a fleet that nobody has looked at yet everything is at risk; further than this it is not counted.
+const AT_RISK_MAX: i64 = 100_000;
 /// As the view `instances_v` has it.
 const RISK_NEAR: SignedDuration = SignedDuration::from_hours(3 * 24);
 
@@ -124,21 +127,21 @@ async fn spending(conn: &mut SqliteConnection) -> Result<Vec<(String, Fen)>, Sto
     Ok(rows.into_iter().map(|(account, fen)| (account, Fen::new(fen))).collect())
 }
 
-/// As many as `instances_v` calls so, found from the few that can be: the index of expiries begins with those whose
-/// expiry is not known.
+/// As many as `instances_v` calls so, up to [`AT_RISK_MAX`].
 async fn instances_at_risk(now: Timestamp, conn: &mut SqliteConnection) -> Result<u64, StoreError> {
-    let count: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM (
-             SELECT id FROM instances WHERE expires_at_ms < ?1
-             UNION ALL
-             SELECT id FROM instances WHERE expires_at_ms IS NULL
-                AND (observed_at_ms IS NULL OR visible = 0 OR charge_type = 'prepaid')) i
+    let count: i64 = sqlx::query_scalar(concat!(
+        "SELECT count(*) FROM (SELECT 1 FROM ",
+        may_be_at_risk!("?1"),
+        " c CROSS JOIN instances i ON i.id = c.id
          CROSS JOIN policy_instances pi ON pi.instance_id = i.id AND pi.removed_at_ms IS NULL
          CROSS JOIN policies p ON p.id = pi.policy_id AND p.retired_at_ms IS NULL AND p.action = 'renew'
-         WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.action = 'renew'
-             AND (o.state = 'intended' OR (o.state = 'placed' AND o.person_asked_ms IS NULL)))",
-    )
+         WHERE (i.expires_at_ms IS NOT NULL OR i.observed_at_ms IS NULL OR i.visible = 0 OR i.charge_type = 'prepaid')
+           AND NOT ",
+        is_on_its_way!(),
+        " LIMIT ?2)"
+    ))
     .bind(ms(now + RISK_NEAR))
+    .bind(AT_RISK_MAX)
     .fetch_one(conn)
     .await?;
     Ok(count.unsigned_abs())

@@ -26,7 +26,7 @@ use crate::store::{Expiry, Figures, Pause};
 pub(super) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
 /// A database that does not answer by then is left out of a scrape.
-const READ_MAX: Duration = Duration::from_secs(3);
+const READ_MAX: Duration = Duration::from_secs(5);
 /// Figures that took long to read are read seldom: never more than this share of the time goes into them.
 const SHARE_OF_TIME: u32 = 50;
 const GOOD_FOR_LEAST: Duration = Duration::from_secs(1);
