@@ -234,7 +234,8 @@ impl Page<'_> {
         let at_risk = [(vec![], figures.instances_at_risk)];
         self.gauge(
             "renewd_instances_at_risk",
-            "Instances that expire within 3 days, have expired or were never seen, with no order on its way",
+            "Instances that expire within 3 days, have expired or were never seen, with no order on its way; more than \
+             100000 are not counted",
             at_risk,
         )?;
         let expiries =
