@@ -138,7 +138,7 @@ async fn bind(listen: SocketAddr) -> TcpListener {
                 log_failed(
                     listen,
                     &error,
-                    "free the address or change `listen` of [http]; it is tried again all the time",
+                    "free the address or change `listen` of [http]; it is tried again every few seconds",
                 );
                 has_failed = true;
             }
