@@ -332,6 +332,96 @@ CREATE TABLE acts (
 ) STRICT;
 CREATE INDEX acts_unlogged ON acts (id) WHERE logged_at_ms IS NULL;
 
+-- What has been, in totals: counted with the change itself, whoever makes it, so that a restart, a crash or the folding
+-- of history takes nothing back, and read without walking a single row of what is counted.
+
+-- Runs that are in each state now.
+CREATE TABLE run_counts (
+    state TEXT NOT NULL PRIMARY KEY,
+    runs  INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+INSERT INTO run_counts (state) VALUES
+    ('queued'), ('running'), ('waiting'), ('unknown'), ('succeeded'), ('skipped'), ('failed'), ('cancelled');
+
+-- Runs that ever came to each end.
+CREATE TABLE run_ends (
+    account TEXT NOT NULL,
+    product TEXT NOT NULL,
+    state   TEXT NOT NULL,
+    runs    INTEGER NOT NULL,
+    PRIMARY KEY (account, product, state)
+) STRICT, WITHOUT ROWID;
+
+-- Orders that ever came into each state; one order passes through several.
+CREATE TABLE order_entries (
+    account TEXT NOT NULL,
+    product TEXT NOT NULL,
+    action  TEXT NOT NULL,
+    state   TEXT NOT NULL,
+    orders  INTEGER NOT NULL,
+    PRIMARY KEY (account, product, action, state)
+) STRICT, WITHOUT ROWID;
+
+-- What confirmed orders cost, as far as it is known.
+CREATE TABLE spending (
+    account TEXT NOT NULL PRIMARY KEY,
+    fen     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Firings of policies by their schedules: those that queued runs, and instants that passed without one, by what became
+-- of them.
+CREATE TABLE firing_counts (
+    kind    TEXT NOT NULL PRIMARY KEY CHECK (kind IN ('fired', 'caught_up', 'too_old')),
+    firings INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+INSERT INTO firing_counts (kind) VALUES ('fired'), ('caught_up'), ('too_old');
+
+CREATE TRIGGER runs_are_counted_in AFTER INSERT ON runs
+BEGIN
+    UPDATE run_counts SET runs = runs + 1 WHERE state = NEW.state;
+END;
+
+CREATE TRIGGER runs_are_counted_out AFTER DELETE ON runs
+BEGIN
+    UPDATE run_counts SET runs = runs - 1 WHERE state = OLD.state;
+END;
+
+CREATE TRIGGER runs_are_counted_over AFTER UPDATE OF state ON runs WHEN NEW.state <> OLD.state
+BEGIN
+    UPDATE run_counts SET runs = runs + (state = NEW.state) - (state = OLD.state) WHERE state IN (OLD.state, NEW.state);
+END;
+
+CREATE TRIGGER runs_are_counted_at_their_end AFTER UPDATE OF state ON runs
+WHEN OLD.finished_at_ms IS NULL AND NEW.finished_at_ms IS NOT NULL
+BEGIN
+    INSERT INTO run_ends (account, product, state, runs)
+    SELECT NEW.account, p.product, NEW.state, 1 FROM policies p WHERE p.id = NEW.policy_id
+    ON CONFLICT DO UPDATE SET runs = runs + 1;
+END;
+
+CREATE TRIGGER orders_are_counted_in AFTER INSERT ON orders
+BEGIN
+    INSERT INTO order_entries (account, product, action, state, orders)
+    VALUES (NEW.account, NEW.product, NEW.action, NEW.state, 1)
+    ON CONFLICT DO UPDATE SET orders = orders + 1;
+END;
+
+CREATE TRIGGER orders_are_counted_over AFTER UPDATE OF state ON orders WHEN NEW.state <> OLD.state
+BEGIN
+    INSERT INTO order_entries (account, product, action, state, orders)
+    VALUES (NEW.account, NEW.product, NEW.action, NEW.state, 1)
+    ON CONFLICT DO UPDATE SET orders = orders + 1;
+END;
+
+-- An amount that is learnt after the confirmation counts from then on.
+CREATE TRIGGER orders_are_added_up AFTER UPDATE OF state, amount_fen ON orders
+WHEN NEW.state = 'confirmed' AND (OLD.state <> 'confirmed' OR NEW.amount_fen IS NOT OLD.amount_fen)
+BEGIN
+    INSERT INTO spending (account, fen)
+    VALUES (NEW.account, coalesce(NEW.amount_fen, 0) - iif(OLD.state = 'confirmed', coalesce(OLD.amount_fen, 0), 0))
+    ON CONFLICT DO UPDATE SET fen = fen + excluded.fen;
+END;
+
 CREATE VIEW orders_v AS
 SELECT o.id AS id, o.run_id AS run_id, p.name AS policy, o.policy_revision AS policy_revision,
        o.account AS account, i.provider AS provider, o.product AS product, o.region AS region,
@@ -372,7 +462,7 @@ SELECT p.account AS account, p.product AS product, p.region AS region, i.instanc
        -- An upgrade keeps nothing alive, and neither does its order.
        p.action = 'renew' AND (i.observed_at_ms IS NULL OR i.visible = 0
             OR coalesce(i.expires_at_ms < (julianday('now') - 2440587.5 + 3) * 86400000, i.charge_type = 'prepaid'))
-           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.action = 'renew'
+           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.action = 'renew' AND o.state <> 'refused'
                            AND (o.state = 'intended' OR (o.state = 'placed' AND o.person_asked_ms IS NULL)))
            AS at_risk
 FROM policy_instances pi JOIN policies p ON p.id = pi.policy_id JOIN instances i ON i.id = pi.instance_id

@@ -50,6 +50,19 @@ impl Clock for SystemClock {
     }
 }
 
+/// How long something of our own takes, for figures alone: nothing is decided by it.
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// A clock that moves only when told, for tests that step the engine.
 pub struct ManualClock {
     wall_ms: AtomicI64,

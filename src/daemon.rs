@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Environment, PolicySet, Refusal};
 use crate::engine::{End, Engine, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
 use crate::store::{COPY, ChangeKind, DaemonLock, OpenError, PolicyEntry, StoreError};
+use crate::telemetry::Http;
 use clockwork::Clockwork;
 
 /// How long a stop waits for requests under way; what is left then is a recorded intent for the next start.
@@ -73,6 +74,7 @@ pub struct Daemon {
     stop: channel::Sender<bool>,
     tasks: JoinSet<()>,
     clockwork: Clockwork,
+    http: Option<Http>,
     _lock: DaemonLock,
 }
 
@@ -109,9 +111,11 @@ impl Daemon {
             stop: channel::Sender::new(false),
             tasks: JoinSet::new(),
             clockwork,
+            http: None,
             _lock: lock,
         };
         daemon.spawn_parts();
+        daemon.http = daemon.config.http.map(|http| Http::start(http.listen, Arc::clone(&daemon.engine)));
         Ok(daemon)
     }
 
@@ -182,6 +186,9 @@ impl Daemon {
         }
         if let Err(error) = self.engine.store.mark_stopped(self.engine.epoch(), self.clock.now()).await {
             tracing::warn!(event = "database.failed", %error, "the stop could not be recorded");
+        }
+        if let Some(http) = self.http {
+            http.stop().await;
         }
         self.engine.store.close().await;
     }

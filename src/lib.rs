@@ -25,7 +25,7 @@
 //! | 1 decisions | [`schedule`], [`guard`], [`retry`], [`verdict`] | pure functions, `now` is an argument |
 //! | 2 the outside | [`limiter`], [`store`], [`cloud`] | pace, SQLite, the vendors' APIs |
 //! | 3 the work | [`engine`] | the only place where store and cloud meet |
-//! | 4 the operator's side | [`config`], [`telemetry`], [`sandbox`] | files, logs, the practice cloud |
+//! | 4 the operator's side | [`config`], [`telemetry`], [`sandbox`] | files; logs, journal, metrics and health; the practice cloud |
 //! | 5 | [`daemon`] | wiring, signals, readiness, graceful stop |
 //! | 6 | [`cli`] | one file a command |
 //!
@@ -49,6 +49,9 @@
 //! what evidence cannot settle waits for a person.
 //!
 //! Invariant: a run ends once, with a reason; triggers in the schema refuse to let it leave its end.
+//!
+//! Invariant: what is counted of runs, orders and money is counted by triggers, in the transaction of the change itself;
+//! no figure decides anything, and nobody who reads a log or a metric is waited for.
 //!
 //! Invariant: absent are a lease timer (one daemon, one epoch), a transaction open during a call, a lock held over
 //! an await, work in a scheduler's callback, and any second reader of the wall clock.

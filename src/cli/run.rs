@@ -19,25 +19,12 @@ pub(super) async fn run(config: &Path) -> Outcome {
     };
     let format = match config.log.format {
         LogFormat::Text => Format::Text,
-        // This version writes no native journal fields: JSON lines keep every field.
-        LogFormat::Json | LogFormat::Journal => Format::Json,
+        LogFormat::Json => Format::Json,
+        LogFormat::Journal => Format::Journal,
         LogFormat::Auto => Format::automatic(),
     };
     let _logging = telemetry::init(format, &config.log.level)?;
     telemetry::log_panics();
-    if config.log.format == LogFormat::Journal {
-        tracing::warn!(
-            event = "config.doubtful",
-            "this version writes no journal fields yet: logging JSON instead"
-        );
-    }
-    if let Some(http) = &config.http {
-        tracing::warn!(
-            event = "config.doubtful",
-            "[http] is set and this version serves no metrics yet: nothing listens on {}",
-            http.listen
-        );
-    }
     match daemon::run(config, &environment, Arc::new(SystemClock::new()), signals).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) if error.is_configuration() => {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
+use super::measures::OK;
 use super::{Account, Engine};
 use crate::cloud::{self, Api, Call, Cause, Cloud, Report};
 use crate::domain::failure::{Class, Failure};
@@ -46,7 +47,10 @@ impl Engine {
     }
 
     pub(super) async fn permit(&self, account: &Account, api: Api, region: &Region) -> Permit {
-        self.limiter.acquire(&self.key(account, api, region), account.rate(api)).await
+        let asked = self.clock.monotonic();
+        let permit = self.limiter.acquire(&self.key(account, api, region), account.rate(api)).await;
+        self.measures.waited(&account.name, api, self.clock.monotonic().saturating_sub(asked));
+        permit
     }
 
     /// A call that only reads is given up when the service stops; a purchase never is.
@@ -143,6 +147,7 @@ impl Engine {
         call: Call<T>,
     ) -> Result<T, CallError> {
         self.note_skew(account, &call.report, at);
+        self.measures.call_ended(&account.name, &call.report, call.result.as_ref().err());
         if let Err(failure) = &call.result
             && failure.class == Class::Throttled
         {
@@ -239,7 +244,7 @@ pub(super) fn attempt(
         instances: about.instances,
         at_ms: at.as_millisecond(),
         duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
-        class: failure.map_or("ok", |failure| failure.class.as_str()),
+        class: failure.map_or(OK, |failure| failure.class.as_str()),
         code: failure.map(|failure| failure.code.clone()),
         http_status: report.http_status,
         request_id: report.request_id.clone(),

@@ -13,6 +13,7 @@ mod calls;
 mod events;
 mod holds;
 mod lane;
+mod measures;
 mod numbers;
 mod order_list;
 mod reconcile;
@@ -22,7 +23,7 @@ mod ticker;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use tokio::sync::{Notify, watch as channel};
 
 pub use calls::CallError;
 pub use lane::Lane;
+pub use measures::{ApiLabels, ByApi, CallLabels, Measures};
 pub use reconcile::Reconcile;
 pub use rescue::Leap;
 pub use ticker::Ticker;
@@ -57,6 +59,9 @@ pub struct Engine {
     epoch: AtomicI64,
     /// When this epoch began: instants before it were missed, later ones are at worst late.
     began_ms: AtomicI64,
+    /// When schedules were last looked at, by the monotonic clock.
+    ticked_ms: AtomicU64,
+    pub measures: Measures,
     stopping: channel::Sender<bool>,
     /// Why this process may not go on, once there is a reason.
     end: channel::Sender<Option<End>>,
@@ -122,6 +127,7 @@ pub enum Step {
 
 /// Of the documented limit, what an account uses unless told otherwise.
 const SHARE_OF_LIMIT: f64 = 0.9;
+const NEVER_TICKED: u64 = u64::MAX;
 /// After a failure of the database, before the same is tried again.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// Failures in a row of one part from one telling to the next: about a minute.
@@ -196,6 +202,8 @@ impl Engine {
             settings,
             epoch: AtomicI64::new(0),
             began_ms: AtomicI64::new(0),
+            ticked_ms: AtomicU64::new(NEVER_TICKED),
+            measures: Measures::new(),
             stopping: channel::Sender::new(false),
             end: channel::Sender::new(None),
         }
@@ -204,6 +212,10 @@ impl Engine {
     /// Gives up calls that only read, so that a stop waits for purchases alone.
     pub fn stop_reading(&self) {
         self.stopping.send_replace(true);
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     async fn stopped(&self) {

@@ -56,6 +56,7 @@ impl Engine {
                 watermark: now,
                 next_due: next_due(&text.expression, &text.zone, now),
                 rows: Vec::new(),
+                too_old: Vec::new(),
             });
         }
         self.store.fire(firings).await
@@ -70,6 +71,7 @@ impl Engine {
             watermark,
             next_due: next_due(&text.expression, &text.zone, watermark),
             rows: Vec::new(),
+            too_old: Vec::new(),
         });
         self.store.fire(firings.collect()).await
     }

@@ -4,6 +4,7 @@
 //! due stands in the database, so a late or lost tick costs lateness, never a firing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,7 +15,7 @@ use super::{Engine, Part, Step, repeat};
 use crate::domain::policy::EVERY_FIRE_CATCH_UP;
 use crate::domain::run::Origin;
 use crate::schedule::{self, Schedule};
-use crate::store::{DueSchedule, Fired, Firing, FiringRow, StoreError};
+use crate::store::{DueSchedule, Fired, Firing, FiringRow, StoreError, TooOld};
 
 /// How far ahead an instant is waited for exactly.
 const AHEAD: SignedDuration = SignedDuration::from_secs(2);
@@ -86,6 +87,7 @@ impl Engine {
     pub async fn fire_due(&self) -> Result<Step, StoreError> {
         let now = self.now();
         let due = self.store.schedules_due(now).await?;
+        self.note_tick();
         if !due.is_empty() {
             let began = self.began();
             let planned = tokio::task::spawn_blocking(move || {
@@ -98,11 +100,35 @@ impl Engine {
         }
         let mut step = Step::Idle;
         while let Some(fired) = self.store.queue_runs(now).await? {
-            log_fired(&fired, self.now());
+            let queued = self.now();
+            log_fired(&fired, queued);
+            self.measure_lag(&fired, queued);
+            self.note_tick();
             self.wake_all();
             step = Step::Worked;
         }
         Ok(step)
+    }
+
+    /// Of firings in their time: what was missed is late by the downtime, and counted as missed.
+    fn measure_lag(&self, fired: &[Fired], queued: Timestamp) {
+        let in_time = |fired: &&Fired| fired.origin == Origin::Schedule && !fired.is_continued;
+        for fired in fired.iter().filter(in_time) {
+            let lag = queued.duration_since(fired.due_at).as_secs_f64();
+            self.measures.schedule_lag_seconds.observe(lag.max(0.0));
+        }
+    }
+
+    fn note_tick(&self) {
+        let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+        self.ticked_ms.store(now, Ordering::Relaxed);
+    }
+
+    /// How long ago schedules were last looked at, or runs of a firing queued; None before the first look.
+    pub fn since_tick(&self) -> Option<Duration> {
+        let ticked = self.ticked_ms.load(Ordering::Relaxed);
+        let ticked = (ticked != super::NEVER_TICKED).then(|| Duration::from_millis(ticked))?;
+        Some(self.clock.monotonic().saturating_sub(ticked))
     }
 }
 
@@ -116,28 +142,29 @@ struct Missed {
 
 /// What a schedule owes: each instant on time for itself, missed ones folded into one catch-up.
 fn plan(due: &DueSchedule, began: Timestamp, now: Timestamp) -> (Firing, Option<Missed>) {
-    let firing = |rows, next_due| Firing {
+    let firing = |rows, too_old, next_due| Firing {
         schedule_id: due.id,
         watermark_before: due.watermark,
         watermark: now,
         next_due,
         rows,
+        too_old,
     };
     let Ok(schedule) = Schedule::parse(&due.text.expression, &due.text.zone) else {
-        return (firing(Vec::new(), next_due(&due.text.expression, &due.text.zone, now)), None);
+        return (firing(Vec::new(), Vec::new(), next_due(&due.text.expression, &due.text.zone, now)), None);
     };
     let cutoff = began.max(now - LATE - SignedDuration::from_millis(1)).min(now).max(due.watermark);
     let owed = groups(due).map(|group| Owed::of(group, due.watermark, cutoff, now, &schedule));
     let owed: Vec<Owed> = owed.collect();
     let mut rows: Vec<FiringRow> = owed.iter().flat_map(|owed| owed.rows(due.has_every_fire)).collect();
     rows.extend(schedule.due_between(cutoff, now).map(on_time));
-    let missed = owed.iter().map(Owed::not_made_up).max().filter(|count| *count > 0 && due.has_every_fire);
-    let missed = missed.map(|count| Missed {
+    let too_old: Vec<TooOld> = owed.iter().filter_map(|owed| owed.too_old(due.has_every_fire)).collect();
+    let missed = too_old.iter().map(|too_old| too_old.count).max().map(|count| Missed {
         expression: due.text.expression.clone(),
         count,
         through: now - EVERY_FIRE_CATCH_UP,
     });
-    (firing(rows, schedule.next_after(now)), missed)
+    (firing(rows, too_old, schedule.next_after(now)), missed)
 }
 
 /// Policies of one `active_since`, or those active since before the watermark.
@@ -194,9 +221,11 @@ impl Owed {
     }
 
     /// By `every_fire` policies only; all others make up for everything.
-    fn not_made_up(&self) -> u32 {
+    fn too_old(&self, has_every_fire: bool) -> Option<TooOld> {
+        let Group { active_after, active_through } = self.group;
         let count = |missed: Option<schedule::Missed>| missed.map_or(0, |missed| missed.count);
-        count(self.whole).saturating_sub(count(self.recent))
+        let count = count(self.whole).saturating_sub(count(self.recent));
+        (has_every_fire && count > 0).then_some(TooOld { active_after, active_through, count })
     }
 }
 
@@ -236,7 +265,7 @@ fn log_fired(fired: &[Fired], now: Timestamp) {
         );
         return;
     }
-    for Fired { policy, origin, due_at, missed_count, runs } in fired {
+    for Fired { policy, origin, due_at, missed_count, runs, .. } in fired {
         let late_ms = i64::try_from(now.duration_since(*due_at).as_millis()).unwrap_or(i64::MAX);
         match origin {
             Origin::CatchUp => tracing::warn!(

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection, SqliteExecutor};
 
 use super::writer::Change;
 use super::{Store, StoreError, at_opt, ms};
@@ -60,19 +60,23 @@ impl Store {
     }
 
     pub async fn set_in_force(&self) -> Result<SetInForce, StoreError> {
-        let row = sqlx::query(
-            "SELECT set_digest, set_accepted_at_ms, refused_at_ms, refused_digest, refused_text FROM daemon",
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(SetInForce {
-            digest: row.get(0),
-            accepted_at: at_opt(row.get(1))?,
-            refused_at: at_opt(row.get(2))?,
-            refused_digest: row.get(3),
-            refused_text: row.get(4),
-        })
+        set_in_force(&self.readers).await
     }
+}
+
+pub(super) async fn set_in_force(readers: impl SqliteExecutor<'_>) -> Result<SetInForce, StoreError> {
+    let row = sqlx::query(
+        "SELECT set_digest, set_accepted_at_ms, refused_at_ms, refused_digest, refused_text FROM daemon",
+    )
+    .fetch_one(readers)
+    .await?;
+    Ok(SetInForce {
+        digest: row.get(0),
+        accepted_at: at_opt(row.get(1))?,
+        refused_at: at_opt(row.get(2))?,
+        refused_digest: row.get(3),
+        refused_text: row.get(4),
+    })
 }
 
 struct BeginEpoch {

@@ -36,6 +36,18 @@ pub struct Firing {
     pub watermark: Timestamp,
     pub next_due: Option<Timestamp>,
     pub rows: Vec<FiringRow>,
+    /// What is not made up for.
+    pub too_old: Vec<TooOld>,
+}
+
+/// Instants that `every_fire` policies, active since within a span, have missed for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooOld {
+    /// Since later than this …
+    pub active_after: Option<Timestamp>,
+    /// … and no later than this.
+    pub active_through: Timestamp,
+    pub count: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +73,8 @@ pub struct Fired {
     pub due_at: Timestamp,
     pub missed_count: u32,
     pub runs: u32,
+    /// Some of its runs were queued before: it is the same firing.
+    pub is_continued: bool,
 }
 
 impl Store {
@@ -158,6 +172,14 @@ struct FireRow {
     watermark_ms: i64,
     next_due_ms: Option<i64>,
     rows: Vec<PlannedRow>,
+    too_old: Vec<TooOldRow>,
+}
+
+#[derive(Serialize)]
+struct TooOldRow {
+    active_after_ms: i64,
+    active_through_ms: i64,
+    count: u32,
 }
 
 #[derive(Serialize)]
@@ -193,6 +215,17 @@ impl From<&Firing> for FireRow {
             watermark_ms: ms(firing.watermark),
             next_due_ms: firing.next_due.map(ms),
             rows: firing.rows.iter().map(PlannedRow::from).collect(),
+            too_old: firing.too_old.iter().map(TooOldRow::from).collect(),
+        }
+    }
+}
+
+impl From<&TooOld> for TooOldRow {
+    fn from(too_old: &TooOld) -> TooOldRow {
+        TooOldRow {
+            active_after_ms: too_old.active_after.map_or(i64::MIN, ms),
+            active_through_ms: ms(too_old.active_through),
+            count: too_old.count,
         }
     }
 }
@@ -226,6 +259,9 @@ async fn fire(firings: &[FireRow], conn: &mut SqliteConnection) -> sqlx::Result<
     .bind(&text)
     .execute(&mut *conn)
     .await?;
+    if firings.iter().any(|firing| !firing.too_old.is_empty()) {
+        count_too_old(&text, conn).await?;
+    }
     sqlx::query(
             "UPDATE schedules SET watermark_ms = e.value ->> 'watermark_ms', next_due_ms = e.value ->> 'next_due_ms'
              FROM json_each(?1) e WHERE schedules.id = e.value ->> 'schedule_id' AND watermark_ms = e.value ->> 'before_ms'",
@@ -233,6 +269,24 @@ async fn fire(firings: &[FireRow], conn: &mut SqliteConnection) -> sqlx::Result<
         .bind(&text)
         .execute(conn)
         .await?;
+    Ok(())
+}
+
+/// Before the watermarks move, as they tell which of the firings are void. Each policy misses each instant.
+async fn count_too_old(firings: &str, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE firing_counts SET firings = firings + coalesce((
+             SELECT sum(t.value ->> 'count') FROM json_each(?1) e
+             JOIN schedules s ON s.id = e.value ->> 'schedule_id' AND s.watermark_ms = e.value ->> 'before_ms'
+             JOIN json_each(e.value, '$.too_old') t
+             JOIN policies p ON p.schedule_id = s.id AND p.stopped_at_ms IS NULL AND p.every_fire
+              AND p.active_since_ms > t.value ->> 'active_after_ms'
+              AND p.active_since_ms <= t.value ->> 'active_through_ms'), 0)
+         WHERE kind = 'too_old'",
+    )
+    .bind(firings)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -304,7 +358,23 @@ async fn queue_chunk(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<O
         room -= queued.iter().map(|fired| i64::from(fired.runs)).sum::<i64>().max(1);
         fired.extend(queued);
     }
+    count_fired(&fired, conn).await?;
     Ok(any.then_some(fired))
+}
+
+async fn count_fired(fired: &[Fired], conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    let begun = || fired.iter().filter(|fired| !fired.is_continued);
+    let missed: u64 = begun().map(|fired| u64::from(fired.missed_count)).sum();
+    for (kind, firings) in [("fired", begun().count() as u64), ("caught_up", missed)] {
+        if firings > 0 {
+            sqlx::query("UPDATE firing_counts SET firings = firings + ?2 WHERE kind = ?1")
+                .bind(kind)
+                .bind(i64::try_from(firings).unwrap_or(i64::MAX))
+                .execute(&mut *conn)
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 async fn queue_firing(
@@ -360,7 +430,8 @@ async fn fired_by(
     conn: &mut SqliteConnection,
 ) -> sqlx::Result<Vec<Fired>> {
     let rows = sqlx::query(concat!(
-        "SELECT p.name, f.origin, f.due_at_ms, f.missed_count, count(*) ",
+        "SELECT p.name, f.origin, f.due_at_ms, f.missed_count, count(*),
+             p.id = f.queued_policy_id AND f.queued_instance_id > 0 ",
         firing_targets!(),
         " AND (p.id < ?2 OR (p.id = ?2 AND pi.instance_id <= ?3)) GROUP BY p.id"
     ))
@@ -378,6 +449,7 @@ async fn fired_by(
                 due_at: at(row.get(2)).map_err(decode)?,
                 missed_count: row.get(3),
                 runs: row.get(4),
+                is_continued: row.get(5),
             })
         })
         .collect()

@@ -8,6 +8,7 @@
 mod backup;
 mod cancelled;
 mod daemon;
+mod figures;
 mod firings;
 mod money;
 mod observations;
@@ -24,12 +25,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
 use sqlx::SqlitePool;
 use thiserror::Error;
 
 pub use backup::{BackupError, COPY};
 pub use daemon::{Rescued, SetInForce};
-pub use firings::{DueSchedule, Fired, Firing, FiringRow};
+pub use figures::{Expiry, Figures, OrderEntries, RunEnds};
+pub use firings::{DueSchedule, Fired, Firing, FiringRow, TooOld};
 pub use money::{
     AfterConfirmed, Attempt, Budget, Intent, Look, NextForRun, OpenOrder, OrderMove, OrderStep, Unnumbered,
     Withheld,
@@ -86,6 +89,11 @@ impl StoreError {
 impl Store {
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How long the writer's transactions took in this process.
+    pub fn commit_seconds(&self) -> &Histogram {
+        self.writer.commit_seconds()
     }
 
     /// From now on no order is recorded, and so none is sent.

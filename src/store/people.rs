@@ -6,7 +6,7 @@ mod by_hand;
 mod resolve;
 
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection, SqliteExecutor};
 use thiserror::Error;
 
 use super::writer::Change;
@@ -178,26 +178,7 @@ impl Store {
     }
 
     pub async fn pauses(&self, now: Timestamp) -> Result<Vec<Pause>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT scope, name, kind, since_ms, until_ms, note, set_by FROM pauses
-             WHERE lifted_at_ms IS NULL AND (kind <> 'person' OR until_ms IS NULL OR until_ms > ?1) ORDER BY id",
-        )
-        .bind(ms(now))
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Pause {
-                    scope: row.get(0),
-                    name: row.get(1),
-                    kind: row.get(2),
-                    since: at(row.get(3))?,
-                    until: at_opt(row.get(4))?,
-                    note: row.get(5),
-                    set_by: row.get(6),
-                })
-            })
-            .collect()
+        pauses(now, &self.readers).await
     }
 
     /// A person says that the order was paid, and perhaps its number.
@@ -225,6 +206,32 @@ impl Store {
     pub async fn take_acts(&self, now: Timestamp) -> Result<Vec<Act>, StoreError> {
         self.writer.submit(TakeActs { now_ms: ms(now) }).await
     }
+}
+
+pub(super) async fn pauses(
+    now: Timestamp,
+    readers: impl SqliteExecutor<'_>,
+) -> Result<Vec<Pause>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT scope, name, kind, since_ms, until_ms, note, set_by FROM pauses
+         WHERE lifted_at_ms IS NULL AND (kind <> 'person' OR until_ms IS NULL OR until_ms > ?1) ORDER BY id",
+    )
+    .bind(ms(now))
+    .fetch_all(readers)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Pause {
+                scope: row.get(0),
+                name: row.get(1),
+                kind: row.get(2),
+                since: at(row.get(3))?,
+                until: at_opt(row.get(4))?,
+                note: row.get(5),
+                set_by: row.get(6),
+            })
+        })
+        .collect()
 }
 
 struct SetPause {

@@ -138,6 +138,9 @@ async fn apply_set(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<A
     }
     applied.changes.extend(retire(apply, conn).await?);
     rest_unused_schedules(conn).await?;
+    if !applied.changes.is_empty() {
+        begin_totals(conn).await?;
+    }
     sqlx::query(
         "UPDATE daemon SET set_digest = ?1, set_accepted_at_ms = ?2, refused_at_ms = NULL, refused_digest = NULL,
                 refused_text = NULL",
@@ -147,6 +150,28 @@ async fn apply_set(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<A
     .execute(conn)
     .await?;
     Ok(applied)
+}
+
+/// A total that begins with its first event shows nobody that it grew: those of a new account or product begin with 0.
+async fn begin_totals(conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    let totals = [
+        "INSERT INTO spending (account, fen)
+         SELECT DISTINCT account, 0 FROM policies WHERE retired_at_ms IS NULL ON CONFLICT DO NOTHING",
+        "INSERT INTO run_ends (account, product, state, runs)
+         SELECT p.account, p.product, s.value, 0
+         FROM (SELECT DISTINCT account, product FROM policies WHERE retired_at_ms IS NULL) p
+         CROSS JOIN json_each('[\"succeeded\", \"skipped\", \"failed\", \"cancelled\"]') s
+         WHERE true ON CONFLICT DO NOTHING",
+        "INSERT INTO order_entries (account, product, action, state, orders)
+         SELECT p.account, p.product, p.action, s.value, 0
+         FROM (SELECT DISTINCT account, product, action FROM policies WHERE retired_at_ms IS NULL) p
+         CROSS JOIN json_each('[\"intended\", \"placed\", \"confirmed\", \"refused\", \"unknown\"]') s
+         WHERE true ON CONFLICT DO NOTHING",
+    ];
+    for begin in totals {
+        sqlx::query(begin).execute(&mut *conn).await?;
+    }
+    Ok(())
 }
 
 async fn stored(conn: &mut SqliteConnection) -> sqlx::Result<HashMap<String, Stored>> {

@@ -54,6 +54,28 @@ pub enum Cause {
     NotFired,
 }
 
+/// Ids of the few instances that can be at risk, out of all: what expires before `$near`, and what shows no expiry,
+/// which is never seen, not visible or unclear. The index of expiries has both.
+macro_rules! may_be_at_risk {
+    ($near:literal) => {
+        concat!(
+            "(SELECT id FROM instances WHERE expires_at_ms < ",
+            $near,
+            " UNION ALL SELECT id FROM instances WHERE expires_at_ms IS NULL)"
+        )
+    };
+}
+pub(super) use may_be_at_risk;
+
+/// Whether an order of instance `i` is on its way to being confirmed, as the view `instances_v` asks it.
+macro_rules! is_on_its_way {
+    () => {
+        "EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.action = 'renew' AND o.state <> 'refused'
+            AND (o.state = 'intended' OR (o.state = 'placed' AND o.person_asked_ms IS NULL)))"
+    };
+}
+pub(super) use is_on_its_way;
+
 pub(super) struct LogRisks {
     pub(super) now_ms: i64,
 }
@@ -74,8 +96,11 @@ async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec
     let found = sqlx::query(
         concat!("SELECT p.name, p.account, p.product, p.region, i.instance, i.visible, i.expires_at_ms, r.state, r.reason, i.id,
                 z.scope, z.name, z.kind, z.set_by, z.note, u.id, u.state, p.enabled
-         FROM instances i JOIN policy_instances pi ON pi.instance_id = i.id AND pi.removed_at_ms IS NULL
-         JOIN policies p ON p.id = pi.policy_id AND p.retired_at_ms IS NULL AND p.action = 'renew'
+         FROM ",
+        may_be_at_risk!("?1 + ?2"),
+        " c CROSS JOIN instances i ON i.id = c.id
+         CROSS JOIN policy_instances pi ON pi.instance_id = i.id AND pi.removed_at_ms IS NULL
+         CROSS JOIN policies p ON p.id = pi.policy_id AND p.retired_at_ms IS NULL AND p.action = 'renew'
          -- Whatever has a reason to tell; a run that only stood back for an earlier one was never judged and has none.
          LEFT JOIN runs r ON r.id = coalesce(
              (SELECT min(l.id) FROM runs l WHERE l.instance_id = i.id AND l.policy_id = p.id
@@ -88,14 +113,15 @@ async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec
         pause_reaches!("f", "p.account", "p.name"),
         "
              AND (f.kind <> 'person' OR coalesce(f.until_ms > ?1, 1)))
-         LEFT JOIN orders u ON u.instance_id = i.id AND u.stands_aside = 0 AND u.state IN ('placed', 'unknown')
+         LEFT JOIN orders u ON u.instance_id = i.id AND u.stands_aside = 0
+             AND u.state IN ('intended', 'placed', 'unknown') AND u.state <> 'intended'
          WHERE (i.expires_at_ms < ?1 + ?2
                 OR i.visible = 0
                 OR (i.visible IS NULL AND i.known_since_ms <= ?1 - ?5)
                 OR (i.expires_at_ms IS NULL AND i.charge_type = 'prepaid'))
-           AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.instance_id = i.id AND o.action = 'renew'
-                AND (o.state = 'intended' OR (o.state = 'placed' AND o.person_asked_ms IS NULL)))
-           AND coalesce(i.risk_logged_at_ms, -9e15)
+           AND NOT ",
+        is_on_its_way!(),
+        "  AND coalesce(i.risk_logged_at_ms, -9e15)
                <= ?1 - iif(coalesce(i.expires_at_ms, ?1 + ?3 + 1) <= ?1 + ?3, ?4, ?3)
          GROUP BY i.id ORDER BY i.expires_at_ms"),
     )

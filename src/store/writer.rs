@@ -8,11 +8,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use prometheus_client::metrics::histogram::Histogram;
 use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
 use super::trouble::Trouble;
+use crate::clock::Stopwatch;
 
 /// A kind of change. All waiting rows of a kind are applied at once.
 ///
@@ -32,7 +34,11 @@ pub(super) struct Writer {
     changes: mpsc::Sender<Message>,
     /// Somebody met damage: what keeps an order single cannot be trusted any more.
     is_damaged: Arc<AtomicBool>,
+    commit_seconds: Histogram,
 }
+
+/// From a good disk's fsync to the wait for a lock that another process holds.
+const COMMIT_SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 enum Message {
     Change(Box<dyn Group>),
@@ -46,8 +52,14 @@ impl Writer {
     pub(super) fn start(conn: SqliteConnection) -> Writer {
         let (changes, inbox) = mpsc::channel(WAITING_CHANGES_MAX);
         let is_damaged = Arc::default();
-        tokio::spawn(run(conn, inbox, Arc::clone(&is_damaged)));
-        Writer { changes, is_damaged }
+        let commit_seconds = Histogram::new(COMMIT_SECONDS);
+        tokio::spawn(run(conn, inbox, Arc::clone(&is_damaged), commit_seconds.clone()));
+        Writer { changes, is_damaged, commit_seconds }
+    }
+
+    /// How long transactions took, from their begin until they were on disk or failed.
+    pub(super) fn commit_seconds(&self) -> &Histogram {
+        &self.commit_seconds
     }
 
     /// As [`Writer::submit`], for a change that lets money be spent: never on a damaged database.
@@ -78,7 +90,12 @@ impl Writer {
     }
 }
 
-async fn run(mut conn: SqliteConnection, mut inbox: mpsc::Receiver<Message>, is_damaged: Arc<AtomicBool>) {
+async fn run(
+    mut conn: SqliteConnection,
+    mut inbox: mpsc::Receiver<Message>,
+    is_damaged: Arc<AtomicBool>,
+    commit_seconds: Histogram,
+) {
     let mut waiting = Vec::new();
     while inbox.recv_many(&mut waiting, WAITING_CHANGES_MAX).await > 0 {
         let mut groups: Vec<Box<dyn Group>> = Vec::new();
@@ -89,9 +106,11 @@ async fn run(mut conn: SqliteConnection, mut inbox: mpsc::Receiver<Message>, is_
                 Message::Stop(sender) => stop = Some(sender),
             }
         }
+        let watch = Stopwatch::start();
         if commit(&mut conn, groups).await == Some(Trouble::Damaged) {
             is_damaged.store(true, Ordering::SeqCst);
         }
+        commit_seconds.observe(watch.elapsed().as_secs_f64());
         if let Some(sender) = stop {
             use sqlx::Connection;
             if let Err(error) = conn.close().await {

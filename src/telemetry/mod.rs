@@ -1,82 +1,16 @@
-//! Logs: each event a sentence that stands alone, and fields with the contract's names.
+//! What the service tells of itself: log lines, journal entries, metrics, and whether it is ready.
+//!
+//! Invariant: nobody who reads, or has stopped reading, is ever waited for by the work. Lines go through a bounded
+//! queue to a thread of their own, and HTTP has another, with a runtime of its own.
 
-use std::io::{self, IsTerminal};
+mod http;
+mod journal;
+mod log;
+mod message_ids;
+mod metrics;
+mod readiness;
 
-use thiserror::Error;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::SubscriberInitExt;
-
-/// How log lines are written. They go to stderr: stdout is for results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Text,
-    Json,
-}
-
-#[derive(Debug, Error)]
-pub enum LogError {
-    #[error("the log level {level:?} is not a filter: {error}")]
-    Level { level: String, error: tracing_subscriber::filter::ParseError },
-    #[error("logging was set up twice: {0}")]
-    Twice(#[from] tracing_subscriber::util::TryInitError),
-}
-
-impl Format {
-    /// Text for a person at a terminal, JSON for everything that collects logs.
-    pub fn automatic() -> Format {
-        if io::stderr().is_terminal() { Format::Text } else { Format::Json }
-    }
-}
-
-/// Lines that wait for a reader; later ones are lost until it reads again.
-const WAITING_LINES_MAX: usize = 10_000;
-
-/// Writes out what is still waiting when it is dropped, for a second at most.
-pub struct Logging {
-    _writes_the_rest: WorkerGuard,
-}
-
-/// Sets up logging for the whole process. A thread of its own writes the lines: renewals must not wait for a reader
-/// that has stopped reading, nor end with one that is gone or a disk that is full.
-///
-/// # Errors
-/// The level is no filter, or logging is set up already.
-pub fn init(format: Format, level: &str) -> Result<Logging, LogError> {
-    let filter = own_filter(level)?;
-    let lines = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES_MAX);
-    let (writer, guard) = lines.finish(io::stderr());
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(writer);
-    match format {
-        Format::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .finish()
-            .try_init()?,
-        Format::Text => {
-            let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colour).with_target(false).finish().try_init()?;
-        }
-    }
-    Ok(Logging { _writes_the_rest: guard })
-}
-
-/// A defect shows as one event like all others, not as raw lines among them.
-pub fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        tracing::error!(event = "service.panicked", "a part of the service broke: {panic}");
-    }));
-}
-
-/// A bare level is ours: libraries stay at warn. Anything more is taken as written.
-fn own_filter(level: &str) -> Result<EnvFilter, LogError> {
-    let text = if level.chars().all(char::is_alphabetic) {
-        format!("warn,renewd={level}")
-    } else {
-        level.to_owned()
-    };
-    EnvFilter::try_new(&text).map_err(|error| LogError::Level { level: level.to_owned(), error })
-}
+pub use http::Http;
+pub use journal::Journal;
+pub use log::{Format, LogError, Logging, init, log_panics};
+pub use message_ids::MESSAGE_IDS;

@@ -79,6 +79,13 @@ impl Stage {
         write_policies(self.folder(), text);
     }
 
+    /// With `[http]` from the next start on.
+    pub fn listen(&self, address: &str) {
+        let path = self.folder().join("renewd.toml");
+        let settings = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("{settings}[http]\nlisten = \"{address}\"\n")).unwrap();
+    }
+
     pub fn write_secret(&self, secret: &str) {
         write_secret(&self.folder().join("secret-key"), secret);
     }

@@ -15,9 +15,15 @@ mod guards;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
+mod journal;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod main_job;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod people;
 #[cfg(test)]
@@ -26,6 +32,8 @@ mod policies;
 mod products;
 #[cfg(test)]
 mod risks;
+#[cfg(test)]
+mod scrape;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]

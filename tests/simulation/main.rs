@@ -26,4 +26,6 @@ mod sequences;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
+mod totals;
+#[cfg(test)]
 mod year;

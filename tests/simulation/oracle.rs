@@ -21,6 +21,7 @@ use crate::clocks::Clocks;
 use crate::fleet::days;
 use crate::journal::Journal;
 use crate::life::{Broken, Budgets};
+use crate::totals;
 
 /// What orders may lag behind their signature, and clocks behind each other, unnoticed.
 const SLACK: SignedDuration = SignedDuration::from_secs(150);
@@ -158,7 +159,8 @@ impl Oracle {
                 check_pair(pair[0], pair[1], journal)?;
             }
         }
-        check_instants(database, journal).await
+        check_instants(database, journal).await?;
+        totals::check(database).await
     }
 
     pub async fn check_nobody_lapsed(

@@ -89,6 +89,7 @@ async fn a_firing_planned_from_an_outdated_watermark_is_void() {
         watermark: start() + days(9),
         next_due: None,
         rows: Vec::new(),
+        too_old: Vec::new(),
     };
     stage.store.fire(vec![outdated]).await.unwrap();
     assert_eq!(stage.store.schedules_due(Timestamp::MAX).await.unwrap().remove(0).watermark, due);

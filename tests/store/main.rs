@@ -8,6 +8,8 @@ mod by_hand;
 #[cfg(test)]
 mod epochs;
 #[cfg(test)]
+mod figures;
+#[cfg(test)]
 mod firings;
 #[cfg(test)]
 mod intents;

@@ -111,6 +111,20 @@ async fn two_open_orders_of_an_instance_and_two_that_stand_in_a_cycle_cannot_be_
 }
 
 #[tokio::test]
+async fn who_is_at_risk_is_asked_without_walking_all_orders_for_each() {
+    let stage = stage().await;
+    let plan = "EXPLAIN QUERY PLAN SELECT * FROM instances_v WHERE at_risk";
+    let steps: Vec<(i64, i64, i64, String)> =
+        sqlx::query_as(plan).fetch_all(&mut stage.sql().await).await.unwrap();
+    let of_orders: Vec<&str> = steps
+        .iter()
+        .map(|step| step.3.as_str())
+        .filter(|step| step.split(' ').any(|word| word == "o"))
+        .collect();
+    assert!(!of_orders.is_empty() && of_orders.iter().all(|step| step.starts_with("SEARCH")), "{steps:#?}");
+}
+
+#[tokio::test]
 async fn a_closed_database_is_one_file_that_holds_all_that_was_written() {
     let stage = Stage::open().await;
     stage.begin().await;

@@ -123,6 +123,7 @@ impl Stage {
                 active_through: due_at - SignedDuration::from_millis(1),
                 policy_id: None,
             }],
+            too_old: Vec::new(),
         });
         self.store.fire(firings.collect()).await.unwrap();
     }

@@ -34,6 +34,7 @@ impl Engine {
         call: Call<Option<OrderId>>,
     ) {
         self.note_skew(account, &call.report, begun);
+        self.measures.call_ended(&account.name, &call.report, call.result.as_ref().err());
         let about = About { region: &job.region, order_row: Some(row), instances: 1 };
         let record = attempt(account, about, begun, &call.report, call.result.as_ref().err());
         let step = match &call.result {
@@ -79,14 +80,14 @@ impl Engine {
 
     /// Answers whether the order was still open. Where the answer cannot be written any more, the order's log has it.
     async fn write_answer(&self, record: Attempt, order_move: OrderMove) -> bool {
-        let row = order_move.row;
+        let (row, run) = (order_move.row, order_move.run);
         for failures in 0_u32.. {
             let moved = self.store.move_order(order_move.clone()).await;
             let error = match moved {
                 Ok(is_open) => {
-                    // Only a count: the answer itself is safe.
+                    // Only the record of the call: the answer itself is safe.
                     if let Err(error) = self.store.record_attempts(vec![record]).await {
-                        tracing::warn!(event = "database.failed", order_row = row.0, %error, "a call was not counted");
+                        tracing::warn!(event = "database.failed", run = run.0, order_row = row.0, %error, "a call was not recorded");
                     }
                     return is_open;
                 }
@@ -97,7 +98,7 @@ impl Engine {
             let then = if is_lost { "its log says what it was" } else { "trying again" };
             if failures.is_multiple_of(FAILURES_A_REMINDER) {
                 tracing::error!(
-                    event = "database.failed", order_row = row.0, %error,
+                    event = "database.failed", run = run.0, order_row = row.0, %error,
                     "the answer to order row {row} could not be recorded, {then}: {error}"
                 );
             }
