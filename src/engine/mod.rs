@@ -11,6 +11,7 @@
 
 mod calls;
 mod events;
+mod goods;
 mod holds;
 mod lane;
 mod numbers;
@@ -20,6 +21,7 @@ mod repeat;
 mod rescue;
 mod ticker;
 mod watch;
+mod withheld;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

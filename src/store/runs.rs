@@ -13,7 +13,7 @@ use crate::domain::failure::{Class, Failure};
 use crate::domain::observation::Known;
 use crate::domain::order::OrderRow;
 use crate::domain::policy::{ScheduleText, Terms};
-use crate::domain::product::{AccountName, Identity, InstanceId, PolicyName, Product, Provider, Region};
+use crate::domain::product::{AccountName, InstanceId, PolicyName, Product, Provider, Region};
 use crate::domain::run::{Epoch, Origin, Outcome, RunId};
 
 /// A run in the hands of a lane. Recording an outcome or an intent's answer consumes it.
@@ -65,12 +65,6 @@ pub struct Elder {
     pub attempts: u32,
     /// It has sent an order that is not settled.
     pub has_ordered: bool,
-}
-
-impl Job {
-    pub fn identity(&self) -> Identity {
-        Identity::new(self.product, &self.region, &self.instance)
-    }
 }
 
 impl Claim {
