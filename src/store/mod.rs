@@ -17,6 +17,7 @@ mod policies;
 mod reads;
 mod risk;
 mod runs;
+mod standing;
 mod trouble;
 mod writer;
 
@@ -31,8 +32,8 @@ pub use backup::{BackupError, COPY};
 pub use daemon::{Rescued, SetInForce};
 pub use firings::{DueSchedule, Fired, Firing, FiringRow};
 pub use money::{
-    AfterConfirmed, Attempt, Budget, Intent, Look, NextForRun, OpenOrder, OrderMove, OrderStep, Unnumbered,
-    Withheld,
+    AfterConfirmed, Attempt, Budget, Intent, Look, NextForRun, ORDERS_PER_DAY_LEAST, OpenOrder, OrderMove,
+    OrderStep, Unnumbered, Withheld,
 };
 pub use observations::{Sighting, Unseen};
 pub use open::{DaemonLock, OpenError};
@@ -44,6 +45,7 @@ pub use policies::{Applied, ChangeKind, PolicyChange, PolicyEntry};
 pub use reads::{Filter, InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
 pub use risk::{Cause, Risk};
 pub use runs::{Claim, Elder, Finish, Job};
+pub use standing::{OpenRow, Past, Spent, Standing, Subject, UnfinishedRun};
 pub use trouble::Trouble;
 
 use trouble::Explained;

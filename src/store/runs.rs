@@ -156,13 +156,24 @@ struct ClaimRuns {
     now: Timestamp,
 }
 
-/// The latest order that makes one of run `r` under policy `p` unwanted if it is too near: by another policy or
-/// revision, or by hand; of a run by hand any.
+/// When an instance last had an order that makes one of a policy's revision unwanted if it is too near: by another
+/// policy or revision, or by hand; of a run by hand any.
 macro_rules! foreign_order {
-    () => {
-        "(SELECT max(f.intended_at_ms) FROM orders f JOIN runs t ON t.id = f.run_id
-           WHERE f.instance_id = r.instance_id AND f.action = r.action AND f.state <> 'refused'
-             AND (f.policy_id <> r.policy_id OR f.policy_revision <> p.revision OR r.by_hand OR t.by_hand))"
+    ($instance:literal, $action:literal, $policy:literal, $revision:literal, $by_hand:literal) => {
+        concat!(
+            "(SELECT max(f.intended_at_ms) FROM orders f JOIN runs t ON t.id = f.run_id
+               WHERE f.instance_id = ",
+            $instance,
+            " AND f.action = ",
+            $action,
+            " AND f.state <> 'refused' AND (f.policy_id <> ",
+            $policy,
+            " OR f.policy_revision <> ",
+            $revision,
+            " OR ",
+            $by_hand,
+            " OR t.by_hand))"
+        )
     };
 }
 pub(super) use foreign_order;
@@ -204,7 +215,7 @@ async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result
     let found = sqlx::query(concat!(
         "SELECT r.id, p.name, p.revision, p.product, p.region, i.instance, p.terms, s.expression, s.zone, r.origin,
                 r.due_at_ms, r.missed_count, r.attempts, ",
-        foreign_order!(),
+        foreign_order!("r.instance_id", "r.action", "r.policy_id", "p.revision", "r.by_hand"),
         ",
                 r.error ->> 'code', l.id, l.attempts,
                 EXISTS (SELECT 1 FROM orders o WHERE o.run_id = l.id AND o.state IN ('intended', 'placed', 'unknown')),

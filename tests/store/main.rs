@@ -25,3 +25,5 @@ mod resolve;
 mod schema;
 #[cfg(test)]
 mod stage;
+#[cfg(test)]
+mod standing;
