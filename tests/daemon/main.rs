@@ -21,9 +21,13 @@ mod main_job;
 #[cfg(test)]
 mod people;
 #[cfg(test)]
+mod plan;
+#[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod products;
+#[cfg(test)]
+mod progress;
 #[cfg(test)]
 mod risks;
 #[cfg(test)]
