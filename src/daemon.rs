@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, PolicySet, Refusal};
 use crate::engine::{End, Engine, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
-use crate::store::{COPY, ChangeKind, DaemonLock, OpenError, PolicyEntry, StoreError};
+use crate::store::{COPY, ChangeKind, DaemonLock, OpenError, PolicyEntry, Store, StoreError};
 use crate::telemetry::Http;
 use clockwork::Clockwork;
 
@@ -192,6 +192,33 @@ impl Daemon {
         }
         self.engine.store.close().await;
     }
+}
+
+/// An engine to ask the clouds with and to order nothing: the database it stands on is an empty one in memory, so
+/// nothing that it notes down outlives it, and no running service is in its way. Accounts whose secrets cannot be read
+/// are there all the same, and make no call.
+///
+/// # Errors
+/// An account cannot be set up.
+pub async fn engine_to_ask(
+    config: &Config,
+    environment: &Environment,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Engine>, DaemonError> {
+    engine_on(config, environment, Store::in_memory().await?, clock)
+}
+
+/// An engine on a database, with the configuration's accounts. Nothing of it runs yet.
+///
+/// # Errors
+/// An account cannot be set up.
+pub fn engine_on(
+    config: &Config,
+    environment: &Environment,
+    store: Store,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Engine>, DaemonError> {
+    start::engine(config, environment, store, clock)
 }
 
 /// What people and systemd tell a service. Listened to before anything else: until then each of them ends the process.
@@ -409,7 +436,8 @@ fn log_warning(warning: &config::Diagnostic) {
     tracing::warn!(event = "config.doubtful", "{}", warning.render(false));
 }
 
-fn entries(mut set: PolicySet) -> Vec<PolicyEntry> {
+/// A set as the database takes it.
+pub fn entries(mut set: PolicySet) -> Vec<PolicyEntry> {
     let sources = std::mem::take(&mut set.sources);
     let place = |policy: &crate::domain::policy::Policy| {
         sources.get(&policy.name).map_or_else(String::new, |source| {

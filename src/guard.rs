@@ -102,6 +102,21 @@ pub enum Decision {
     },
 }
 
+/// The test that only time makes pass.
+const DUE: &str = "due";
+
+impl Verdict {
+    /// Whether nothing speaks against an order but that it is too early.
+    pub fn is_not_due_yet(&self) -> bool {
+        self.tests.last().is_some_and(|test| test.test == DUE && !test.passed)
+    }
+
+    /// What it found about that.
+    pub fn due_words(&self) -> Option<&str> {
+        self.tests.iter().find(|test| test.test == DUE).map(|test| test.value.as_str())
+    }
+}
+
 /// Judges a run. The first test that does not pass decides; those before it are in the verdict.
 pub fn judge(question: &Question<'_>) -> Verdict {
     let mut tests = Vec::new();
@@ -149,7 +164,7 @@ fn renewal(
         return test("expiry", "unreadable".to_owned(), Err(no_expiry(question)));
     };
     test("expiry", expires_at.to_string(), believed(question, expires_at))?;
-    test("due", due_words(question, renew, expires_at), due(question, renew, expires_at))?;
+    test(DUE, due_words(question, renew, expires_at), due(question, renew, expires_at))?;
     test("refused order", refused_words(question), truly_refused(question, expires_at))?;
     test("state", facts.state.as_str().to_owned(), orderable(question, facts, expires_at))?;
     test("auto-renew", facts.auto_renew.as_str().to_owned(), auto_renew(question, facts, expires_at))?;

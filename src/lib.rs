@@ -14,6 +14,9 @@
 //! unknown, placed --reconcile(evidence)--> confirmed | queued again | a person
 //! ```
 //!
+//! `plan` and `check --online` ask the clouds by an engine of their own, on a database in memory: what they are told
+//! goes through the same calls, pace and guard, and nothing of it is written down or sent.
+//!
 //! # Floors
 //!
 //! Imports point down only, and rooms on one floor do not know each other; `tests/tidy.rs` holds them to it. The

@@ -119,7 +119,7 @@ impl Schedule {
     }
 
     /// The latest due instant at or before `through`.
-    fn last_through(&self, through: Timestamp) -> Option<Timestamp> {
+    pub fn last_through(&self, through: Timestamp) -> Option<Timestamp> {
         let shown = self.latest_shown(through);
         let wall = self.cron.find_previous_occurrence(&shown.wall, shown.reached).ok()?;
         self.first_instant_showing(wall)

@@ -1,15 +1,20 @@
 //! `renewd check`.
 
+mod online;
+
 use std::borrow::Cow;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::{EXIT_REFUSED, Outcome, output};
+use super::output::Answer;
+use super::{EXIT_FAILED, EXIT_REFUSED, Failure, Outcome, output};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Environment, Place, Refusal, Severity};
 use crate::domain::policy::Policy;
 use crate::domain::written_time;
@@ -17,9 +22,12 @@ use crate::schedule::Schedule;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
+    /// Ask the clouds too: keys, rights, clocks, and each instance. Nothing is ordered.
+    #[arg(long)]
+    pub(super) online: bool,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 const FIRINGS: usize = 5;
@@ -73,27 +81,51 @@ struct Spotted<'a> {
     text: Option<&'a str>,
 }
 
-pub(super) fn check(path: &Path, args: &CheckArgs) -> Outcome {
-    let now = super::now();
-    let loaded = match config::check_all(path, &Environment::of_process(), now) {
+pub(super) async fn check(path: &Path, args: &CheckArgs) -> Outcome {
+    match answer(path, args, &Environment::of_process(), Arc::new(SystemClock::new())).await? {
+        Ok(answer) => answer.print(),
+        Err(code) => Ok(code),
+    }
+}
+
+/// What is to be printed, or the exit code after the files were refused.
+pub(super) async fn answer(
+    path: &Path,
+    args: &CheckArgs,
+    environment: &Environment,
+    clock: Arc<dyn Clock>,
+) -> Result<Result<Answer, ExitCode>, Failure> {
+    let now = clock.now();
+    let loaded = match config::check_all(path, environment, now) {
         Ok(loaded) => loaded,
-        Err(refusal) => {
-            output::say(&refusal.render(output::colour_on_stderr()));
-            if args.json {
-                output::print_json(&Refused::of(&refusal))?;
-            }
-            return Ok(ExitCode::from(EXIT_REFUSED));
-        }
+        Err(refusal) => return refused(&refusal, args.json).map(Err),
     };
     for warning in &loaded.warnings {
         output::say(&warning.render(output::colour_on_stderr()));
     }
     let (config, set) = &loaded.value;
     let checked: Vec<Checked<'_>> = set.policies.iter().map(|policy| checked(policy, now)).collect();
-    if args.json {
-        return output::print_json(&checked);
+    let words = || words(&checked, &config.policies, loaded.warnings.len());
+    if !args.online {
+        let text = if args.json { serde_json::to_string_pretty(&checked)? } else { words() };
+        return Ok(Ok(Answer { text, exit: 0 }));
     }
-    print_words(&checked, &config.policies, loaded.warnings.len())
+    let inspected = online::inspect(config, &set.policies, environment, clock).await?;
+    let text = if args.json {
+        serde_json::to_string_pretty(&online::Report::of(&checked, &inspected))?
+    } else {
+        format!("{}\n\n{}", words(), online::words(&inspected, &config.timezone))
+    };
+    Ok(Ok(Answer { text, exit: if inspected.errors > 0 { EXIT_FAILED } else { 0 } }))
+}
+
+/// Tells all mistakes of a set that no command goes by.
+pub(super) fn refused(refusal: &Refusal, json: bool) -> Outcome {
+    output::say(&refusal.render(output::colour_on_stderr()));
+    if json {
+        output::print_json(&Refused::of(refusal))?;
+    }
+    Ok(ExitCode::from(EXIT_REFUSED))
 }
 
 impl<'a> Refused<'a> {
@@ -151,7 +183,7 @@ fn checked(policy: &Policy, now: Timestamp) -> Checked<'_> {
     }
 }
 
-fn print_words(checked: &[Checked<'_>], folder: &Path, warnings: usize) -> Outcome {
+fn words(checked: &[Checked<'_>], folder: &Path, warnings: usize) -> String {
     let mut text = String::new();
     for policy in checked {
         let Checked { policy: name, action, instances, product, region, account, schedule, timezone, .. } =
@@ -176,5 +208,5 @@ fn print_words(checked: &[Checked<'_>], folder: &Path, warnings: usize) -> Outco
         count => format!(", {count} warnings"),
     };
     text += &format!("fine: {policies} polic{ies} in {}{doubts}", folder.display());
-    output::print(&text)
+    text
 }

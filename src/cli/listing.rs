@@ -2,7 +2,7 @@
 //! Piped, it is as wide as it needs to be.
 
 use super::Outcome;
-use super::output::{print, table};
+use super::output::{print, table, width};
 
 /// What becomes of a column where there is no room for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +35,11 @@ impl Listing {
     }
 
     pub(super) fn print(&self) -> Outcome {
-        // A width of nothing is one that nobody knows.
-        let width = table(&[]).width().filter(|width| *width > 0);
-        print(&self.render(width.map(usize::from)))
+        print(&self.text(width()))
     }
 
-    fn render(&self, width: Option<usize>) -> String {
+    /// For a terminal of that width; None: as wide as it needs to be.
+    pub(super) fn text(&self, width: Option<usize>) -> String {
         let shown = fit(&self.columns, &self.widths(), width.unwrap_or(usize::MAX));
         let mut fitted = table(&shown.iter().map(|(column, _)| self.columns[*column].0).collect::<Vec<_>>());
         fitted.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
@@ -123,7 +122,7 @@ mod tests {
     #[test]
     fn with_room_enough_or_piped_all_is_shown_whole() {
         for width in [None, Some(200)] {
-            let text = list().render(width);
+            let text = list().text(width);
             assert!(
                 text.contains("2026-11-20 04:00:00Z  the balance is too low: top up the account"),
                 "{text}"
@@ -135,7 +134,7 @@ mod tests {
     #[test]
     fn a_narrow_terminal_cuts_the_sentence_and_then_leaves_columns_out_and_breaks_no_word() {
         let at = |width| {
-            let text = list().render(Some(width));
+            let text = list().text(Some(width));
             assert_eq!(text.lines().count(), 2, "{text}");
             assert!(text.contains("ins-0123456789abcdef"), "{text}");
             assert!(widest(&text) <= width, "{width}: {text}");
@@ -147,6 +146,6 @@ mod tests {
         assert!(!without_due.contains("DUE") && without_due.contains("the balance"), "{without_due}");
         let ids = at(30);
         assert!(!ids.contains("REASON"), "{ids}");
-        assert!(list().render(Some(3)).contains("ins-0123456789abcdef"), "what is kept is kept whole");
+        assert!(list().text(Some(3)).contains("ins-0123456789abcdef"), "what is kept is kept whole");
     }
 }

@@ -11,11 +11,16 @@ mod lists;
 mod orders_control;
 mod output;
 mod person;
+mod plan;
+mod progress;
 mod run;
 mod sandbox;
 mod status;
 mod time_argument;
 mod why;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -53,8 +58,10 @@ struct Cli {
 enum Command {
     /// Run the service in the foreground.
     Run,
-    /// Validate everything; print the zone and the next five firings of each policy.
+    /// Validate everything; print the zone and the next five firings of each policy. `--online` asks the clouds too.
     Check(check::CheckArgs),
+    /// What would happen with the policies on disk, and what it costs: renew, upgrade, skip or blocked, and why.
+    Plan(plan::PlanArgs),
     /// What runs, what is queued, what is paused, what is at risk.
     Status(JsonArgs),
     /// The policies in force.
@@ -156,7 +163,8 @@ async fn dispatch(cli: Cli) -> Outcome {
     let config = config.as_path();
     match &cli.command {
         Command::Run => run::run(config).await,
-        Command::Check(args) => check::check(config, args),
+        Command::Check(args) => check::check(config, args).await,
+        Command::Plan(args) => plan::plan(config, args).await,
         Command::Status(args) => status::status(config, args.json).await,
         Command::Policies(args) => lists::policies(config, args).await,
         Command::Instances(args) => lists::instances(config, args).await,

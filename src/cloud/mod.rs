@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, Timestamp};
 use thiserror::Error;
 
 pub use crate::cloud::account::Credentials;
@@ -218,6 +218,14 @@ impl Cloud {
             Product::TencentCloud(_) => NotBuilt::new(product).call(),
             Product::Volcengine(VolcengineProduct::Ecs) => volcengine::auto_renew(&self.account, ids).await,
         }
+    }
+
+    /// Where a term bought for an instance would end: months are counted in the zone of the cloud's zoneless times.
+    /// None past the end of the calendar.
+    pub fn term_end(&self, expires_at: Timestamp, months: u32) -> Option<Timestamp> {
+        let months = Span::new().try_months(months).ok()?;
+        let end = expires_at.to_zoned(self.account.bare_time_zone.clone()).checked_add(months).ok()?;
+        Some(end.timestamp())
     }
 
     /// Builds and signs now; a [`SignedPurchase`] is never built or signed again.

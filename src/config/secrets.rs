@@ -106,19 +106,35 @@ pub(crate) fn doubt(reference: &SecretRef, environment: &Environment) -> Option<
     Some(Doubt { severity, message: error.to_string(), help: help.to_owned() })
 }
 
-/// systemd guards these files by the folder, so their own mode says nothing.
+/// In the folder that systemd names to the service; a shell, or the unit that it was started from, has none or another
+/// one, so the service's own is looked in as well.
 fn read_credential(
     reference: &SecretRef,
     name: &str,
     environment: &Environment,
 ) -> Result<Zeroizing<String>, SecretError> {
-    let folder = environment.credentials_directory();
-    let path = folder.unwrap_or_else(|| PathBuf::from(SERVICE_CREDENTIALS)).join(name);
-    if !path.exists() {
-        let name = name.to_owned();
-        return Err(SecretError::NoCredential { reference: reference.clone(), name, path });
-    }
+    let service = PathBuf::from(SERVICE_CREDENTIALS);
+    let folders = environment.credentials_directory().into_iter().chain([service]);
+    let path = find_credential(reference, name, folders)?;
+    // systemd guards these files by the folder, so their own mode says nothing.
     read(reference, open(reference, &path)?)
+}
+
+fn find_credential(
+    reference: &SecretRef,
+    name: &str,
+    folders: impl Iterator<Item = PathBuf>,
+) -> Result<PathBuf, SecretError> {
+    let mut expected = None;
+    for path in folders.map(|folder| folder.join(name)) {
+        // A folder that is closed to this user says nothing of what is in it.
+        if path.try_exists().map_err(|error| unreadable(reference, error))? {
+            return Ok(path);
+        }
+        expected = expected.or(Some(path));
+    }
+    let (name, path) = (name.to_owned(), expected.unwrap_or_default());
+    Err(SecretError::NoCredential { reference: reference.clone(), name, path })
 }
 
 fn open(reference: &SecretRef, path: &Path) -> Result<File, SecretError> {
@@ -151,4 +167,25 @@ fn read(reference: &SecretRef, file: File) -> Result<Zeroizing<String>, SecretEr
 
 fn unreadable(reference: &SecretRef, source: io::Error) -> SecretError {
     SecretError::Unreadable { reference: reference.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_looked_for_in_each_folder_and_missed_where_it_belongs() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let reference = SecretRef::parse("credential:key").unwrap();
+        let find = || {
+            let paths = folders.iter().map(|folder| folder.path().to_owned());
+            find_credential(&reference, "key", paths)
+        };
+        let missed = find().unwrap_err().to_string();
+        assert!(missed.contains(&folders[0].path().join("key").display().to_string()), "{missed}");
+        for folder in folders.iter().rev() {
+            std::fs::write(folder.path().join("key"), "secret").unwrap();
+            assert_eq!(find().unwrap(), folder.path().join("key"));
+        }
+    }
 }

@@ -168,6 +168,10 @@ pub struct Lower {
 }
 
 impl Known {
+    /// Of an instance that nobody has looked at.
+    pub const NOTHING: Known =
+        Known { observation: None, cycle: 1, expiry_high: None, lower: None, invisible_looks: 0 };
+
     pub fn facts(&self) -> Option<&Facts> {
         match &self.observation.as_ref()?.presence {
             Presence::Visible(facts) => Some(facts),

@@ -71,26 +71,19 @@ impl Engine {
         region: &Region,
         ids: &[InstanceId],
     ) -> Result<Vec<Known>, CallError> {
-        let api = Cloud::observe_api(product).map_err(Failure::from)?;
         let batch = Cloud::observe_batch_max(product).map_err(Failure::from)?;
         let mut known = Vec::with_capacity(ids.len());
         // One id that a cloud refuses to speak of must not hide all others: a refused batch is asked in halves.
         let mut batches: Vec<&[InstanceId]> = ids.chunks(batch).rev().collect();
         while let Some(ids) = batches.pop() {
-            let about = About { region, order_row: None, instances: ids.len() };
-            let permit = self.permit(account, api, region).await;
-            let at = self.now();
-            let call = self.read(api, account.cloud.observe(product, region, ids)).await;
-            permit.written();
-            let mut observations = match self.finish_call(account, api, about, at, call).await {
+            let observations = match self.look(account, product, region, ids).await {
                 Err(CallError::Cloud(failure)) if failure.class == Class::Rejected && ids.len() > 1 => {
                     let (first, second) = ids.split_at(ids.len() / 2);
                     batches.extend([second, first]);
                     continue;
                 }
-                finished => finished?,
+                looked => looked?,
             };
-            self.join_auto_renew(account, product, region, &mut observations).await?;
             let sightings = observations.into_iter().map(|observation| Sighting {
                 identity: Identity::new(product, region, &observation.instance),
                 observation,
@@ -98,6 +91,25 @@ impl Engine {
             known.extend(self.store.observe(sightings.collect()).await?);
         }
         Ok(known)
+    }
+
+    /// One look at no more instances than one call may ask for, with their auto-renew; what was seen is not recorded.
+    pub(super) async fn look(
+        &self,
+        account: &Account,
+        product: Product,
+        region: &Region,
+        ids: &[InstanceId],
+    ) -> Result<Vec<Observation>, CallError> {
+        let api = Cloud::observe_api(product).map_err(Failure::from)?;
+        let about = About { region, order_row: None, instances: ids.len() };
+        let permit = self.permit(account, api, region).await;
+        let at = self.now();
+        let call = self.read(api, account.cloud.observe(product, region, ids)).await;
+        permit.written();
+        let mut observations = self.finish_call(account, api, about, at, call).await?;
+        self.join_auto_renew(account, product, region, &mut observations).await?;
+        Ok(observations)
     }
 
     pub(super) async fn price(&self, account: &Account, purchase: &Purchase) -> Result<Fen, CallError> {

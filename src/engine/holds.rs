@@ -175,6 +175,15 @@ impl Engine {
 
     /// None where it cannot be read.
     async fn balance(&self, account: &Account) -> Result<Option<Fen>, StoreError> {
+        match self.ask_balance(account).await {
+            Ok(balance) => Ok(balance),
+            Err(CallError::Cloud(_)) => Ok(None),
+            Err(CallError::Store(error)) => Err(error),
+        }
+    }
+
+    /// None where this build has no way to ask.
+    pub(super) async fn ask_balance(&self, account: &Account) -> Result<Option<Fen>, CallError> {
         let Some((api, region)) = Cloud::balance_api(account.provider).zip(Region::parse("global").ok())
         else {
             return Ok(None);
@@ -184,16 +193,12 @@ impl Engine {
         let at = self.now();
         let call = self.read(api, account.cloud.balance()).await;
         permit.written();
-        match self.finish_call(account, api, about, at, call).await {
-            Ok(balance) => Ok(Some(balance)),
-            Err(CallError::Cloud(_)) => Ok(None),
-            Err(CallError::Store(error)) => Err(error),
-        }
+        self.finish_call(account, api, about, at, call).await.map(Some)
     }
 }
 
 /// A corrected secret is taken without a restart. What is wrong is told without the secret.
-fn reread_secrets(account: &Account) -> Result<(), String> {
+pub(super) fn reread_secrets(account: &Account) -> Result<(), String> {
     let credentials = (account.reread)().map_err(|cause| format!("its secrets cannot be read: {cause}"))?;
     account.cloud.replace_credentials(credentials);
     Ok(())

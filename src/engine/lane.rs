@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::calls::{CallError, is_refused_key};
 use super::events::job_event;
-use super::{Account, Engine, Part, Step, repeat};
+use super::{Account, Engine, Part, Step, repeat, withheld};
 use crate::cloud::{self, Cause};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::OrderRow;
@@ -366,7 +366,7 @@ impl Lane {
                 return false;
             }
             let is_right = cloud::cause(self.account.provider, &failure.code) == Some(Cause::Rights);
-            if is_right || till::BUDGET_CODES.contains(&failure.code.as_str()) {
+            if is_right || withheld::BUDGET_CODES.contains(&failure.code.as_str()) {
                 let today = self.engine.budget(&self.account, self.engine.now()).day_start;
                 return self.account.is_news(&failure.code, today);
             }

@@ -6,21 +6,28 @@
 //!                           └────── reconcile: look, verdict ◄── placed, unknown
 //! ```
 //!
+//! [`plan`] and [`inspect`] look ahead for people, with the same calls and the same guard.
+//!
 //! Each part is a struct with a `step` that does one round and says what it did, and a loop that only loops.
 //! Invariant: no part sleeps inside a step for anything but a permit or a call's answer.
 
 mod calls;
 mod events;
+mod goods;
 mod holds;
+pub mod inspect;
 mod lane;
 mod measures;
 mod numbers;
 mod order_list;
+pub mod plan;
 mod reconcile;
 mod repeat;
 mod rescue;
+mod survey;
 mod ticker;
 mod watch;
+mod withheld;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -36,6 +43,7 @@ pub use lane::Lane;
 pub use measures::{ApiLabels, ByApi, CallLabels, Measures};
 pub use reconcile::Reconcile;
 pub use rescue::Leap;
+pub use survey::{NO_SECRET, Progress, Spot};
 pub use ticker::Ticker;
 pub use watch::{MinuteWatch, SecondWatch};
 

@@ -18,6 +18,7 @@ mod policies;
 mod reads;
 mod risk;
 mod runs;
+mod standing;
 mod trouble;
 mod writer;
 
@@ -34,8 +35,8 @@ pub use daemon::{Rescued, SetInForce};
 pub use figures::{Expiry, Figures, OrderEntries, RunEnds};
 pub use firings::{DueSchedule, Fired, Firing, FiringRow, TooOld};
 pub use money::{
-    AfterConfirmed, Attempt, Budget, Intent, Look, NextForRun, OpenOrder, OrderMove, OrderStep, Unnumbered,
-    Withheld,
+    AfterConfirmed, Attempt, Budget, Intent, Look, NextForRun, ORDERS_PER_DAY_LEAST, OpenOrder, OrderMove,
+    OrderStep, Unnumbered, Withheld,
 };
 pub use observations::{Sighting, Unseen};
 pub use open::{DaemonLock, OpenError};
@@ -47,6 +48,7 @@ pub use policies::{Applied, ChangeKind, PolicyChange, PolicyEntry};
 pub use reads::{Filter, InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
 pub use risk::{Cause, Risk};
 pub use runs::{Claim, Elder, Finish, Job};
+pub use standing::{OpenRow, Past, Spent, Standing, Subject, UnfinishedRun};
 pub use trouble::Trouble;
 
 use trouble::Explained;

@@ -14,7 +14,7 @@ use crate::domain::product::{AccountName, Identity, InstanceId, Product, Provide
 
 /// An expiry this much later than the one that opened the cycle opens the next: shorter than any term on
 /// sale, longer than any correction of hours.
-const CYCLE_ADVANCE_MS: i64 = 20 * 24 * 3_600_000;
+pub(super) const CYCLE_ADVANCE_MS: i64 = 20 * 24 * 3_600_000;
 
 /// An observation and the identity it is of.
 #[derive(Clone, Debug)]
@@ -142,13 +142,83 @@ fn latest_operation(text: Option<&str>) -> Result<Option<Operation>, StoreError>
         .map_err(|error| StoreError::Decode(format!("latest operation: {error}")))
 }
 
+/// What an instance's row `$row` holds once the look `e.value` is taken in; `?2` is [`CYCLE_ADVANCE_MS`].
+macro_rules! cycle_then {
+    ($row:literal) => {
+        concat!(
+            $row,
+            ".cycle + (coalesce(e.value ->> 'expires_at_ms', 0) >= coalesce(",
+            $row,
+            ".cycle_expiry_ms, 9e18) + ?2)"
+        )
+    };
+}
+pub(super) use cycle_then;
+
+macro_rules! invisible_looks_then {
+    ($row:literal) => {
+        concat!("iif(e.value ->> 'visible', 0, ", $row, ".invisible_looks + 1)")
+    };
+}
+pub(super) use invisible_looks_then;
+
+macro_rules! lower_since_then {
+    ($row:literal) => {
+        concat!(
+            "iif(coalesce(e.value ->> 'expires_at_ms' < ",
+            $row,
+            ".expiry_high_ms, 0), coalesce(",
+            $row,
+            ".lower_since_ms, e.value ->> 'observed_at_ms'), NULL)"
+        )
+    };
+}
+pub(super) use lower_since_then;
+
+macro_rules! lower_looks_then {
+    ($row:literal) => {
+        concat!(
+            "iif(coalesce(e.value ->> 'expires_at_ms' < ",
+            $row,
+            ".expiry_high_ms, 0), ",
+            $row,
+            ".lower_looks + 1, 0)"
+        )
+    };
+}
+pub(super) use lower_looks_then;
+
+macro_rules! expiry_high_then {
+    ($row:literal) => {
+        concat!(
+            "nullif(max(coalesce(",
+            $row,
+            ".expiry_high_ms, 0), coalesce(e.value ->> 'expires_at_ms', 0)), 0)"
+        )
+    };
+}
+pub(super) use expiry_high_then;
+
 struct Observe(Vec<Sighting>);
 
 #[derive(Serialize)]
 struct SightingRow<'a> {
+    #[serde(flatten)]
+    identity: IdentityRow<'a>,
+    #[serde(flatten)]
+    look: LookRow<'a>,
+}
+
+#[derive(Serialize)]
+pub(super) struct IdentityRow<'a> {
     provider: &'a str,
     region: &'a str,
     instance: &'a str,
+}
+
+/// What an observation says, in the words of the columns.
+#[derive(Serialize)]
+pub(super) struct LookRow<'a> {
     observed_at_ms: i64,
     visible: bool,
     expires_at_ms: Option<i64>,
@@ -164,15 +234,28 @@ struct SightingRow<'a> {
 
 impl<'a> From<&'a Sighting> for SightingRow<'a> {
     fn from(Sighting { identity, observation }: &'a Sighting) -> SightingRow<'a> {
+        SightingRow { identity: identity.into(), look: observation.into() }
+    }
+}
+
+impl<'a> From<&'a Identity> for IdentityRow<'a> {
+    fn from(identity: &'a Identity) -> IdentityRow<'a> {
+        IdentityRow {
+            provider: identity.provider.as_str(),
+            region: identity.region.as_str(),
+            instance: identity.instance.as_str(),
+        }
+    }
+}
+
+impl<'a> From<&'a Observation> for LookRow<'a> {
+    fn from(observation: &'a Observation) -> LookRow<'a> {
         let facts = match &observation.presence {
             Presence::Visible(facts) => Some(facts),
             Presence::NotVisible => None,
         };
         let spec = facts.and_then(|facts| facts.spec);
-        SightingRow {
-            provider: identity.provider.as_str(),
-            region: identity.region.as_str(),
-            instance: identity.instance.as_str(),
+        LookRow {
             observed_at_ms: ms(observation.observed_at),
             visible: facts.is_some(),
             expires_at_ms: facts.and_then(|facts| facts.expires_at).map(ms),
@@ -196,7 +279,7 @@ impl Change for Observe {
             rows.iter().flat_map(|row| &row.0).map(SightingRow::from).collect();
         let text = json(&sightings)?;
         // A late answer never replaces a later look. An invisible instance keeps its last known facts' high mark.
-        sqlx::query(
+        sqlx::query(concat!(
             "UPDATE instances SET
                 observed_at_ms = e.value ->> 'observed_at_ms', visible = e.value ->> 'visible',
                 expires_at_ms = e.value ->> 'expires_at_ms', state = e.value ->> 'state',
@@ -204,20 +287,26 @@ impl Change for Observe {
                 mem_size_mb = e.value ->> 'mem_size_mb', shards = e.value ->> 'shards',
                 replicas = e.value ->> 'replicas', renew_flag = e.value ->> 'renew_flag',
                 latest_operation = nullif(e.value -> 'latest_operation', 'null'),
-                invisible_looks = iif(e.value ->> 'visible', 0, invisible_looks + 1),
-                cycle = cycle + (coalesce(e.value ->> 'expires_at_ms', 0) >= coalesce(cycle_expiry_ms, 9e18) + ?2),
+                invisible_looks = ",
+            invisible_looks_then!("instances"),
+            ", cycle = ",
+            cycle_then!("instances"),
+            ",
                 cycle_expiry_ms = iif(cycle_expiry_ms IS NULL
                         OR coalesce(e.value ->> 'expires_at_ms', 0) >= cycle_expiry_ms + ?2,
                     e.value ->> 'expires_at_ms', cycle_expiry_ms),
-                lower_since_ms = iif(coalesce(e.value ->> 'expires_at_ms' < expiry_high_ms, 0),
-                    coalesce(lower_since_ms, e.value ->> 'observed_at_ms'), NULL),
-                lower_looks = iif(coalesce(e.value ->> 'expires_at_ms' < expiry_high_ms, 0), lower_looks + 1, 0),
-                expiry_high_ms = nullif(max(coalesce(expiry_high_ms, 0), coalesce(e.value ->> 'expires_at_ms', 0)), 0)
+                lower_since_ms = ",
+            lower_since_then!("instances"),
+            ", lower_looks = ",
+            lower_looks_then!("instances"),
+            ", expiry_high_ms = ",
+            expiry_high_then!("instances"),
+            "
              FROM json_each(?1) e
              WHERE provider = e.value ->> 'provider' AND region = e.value ->> 'region'
                AND instance = e.value ->> 'instance'
-               AND coalesce(observed_at_ms, 0) <= e.value ->> 'observed_at_ms'",
-        )
+               AND coalesce(observed_at_ms, 0) <= e.value ->> 'observed_at_ms'"
+        ))
         .bind(&text)
         .bind(CYCLE_ADVANCE_MS)
         .execute(&mut *conn)

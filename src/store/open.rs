@@ -187,6 +187,22 @@ impl Store {
         Ok(Store::of(conn, options, path))
     }
 
+    /// An empty database of this schema that lives and ends with this process: what is written into it is nobody's
+    /// record. For a look ahead before there is a database, and for whoever only asks the clouds.
+    ///
+    /// # Errors
+    /// SQLite gives no memory.
+    pub async fn in_memory() -> Result<Store, OpenError> {
+        let path = Path::new(":memory:");
+        // By this name each gets one of its own, which all of its connections share.
+        let options: SqliteConnectOptions =
+            "sqlite::memory:".parse().map_err(|error| unusable(path, error))?;
+        let options = options.foreign_keys(true).disable_statement_logging();
+        let mut conn = options.connect().await.map_err(|error| unusable(path, error))?;
+        MIGRATIONS.run(&mut conn).await.map_err(|error| not_migrated(path, error))?;
+        Ok(Store::of(conn, options, path))
+    }
+
     fn with(conn: SqliteConnection, path: &Path) -> Result<Store, OpenError> {
         Ok(Store::of(conn, options(path).read_only(true), path))
     }

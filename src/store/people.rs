@@ -99,6 +99,35 @@ pub struct Pause {
     pub set_by: String,
 }
 
+impl Pause {
+    /// As [`pause_reaches`] has it.
+    pub fn reaches(&self, account: &AccountName, policy: &PolicyName) -> bool {
+        let name = self.name.as_deref();
+        match self.scope.as_str() {
+            "all" => true,
+            "account" => name == Some(account.as_str()),
+            "policy" => name == Some(policy.as_str()),
+            _ => false,
+        }
+    }
+
+    /// Whether it holds orders at a later moment too, as far as one can tell now. Those of ours end with what they
+    /// are for, not at the time of their next test.
+    pub fn holds_at(&self, at: Timestamp) -> bool {
+        self.kind != "person" || self.until.is_none_or(|until| until > at)
+    }
+
+    /// What it is, for whoever is held by it.
+    pub fn words(&self) -> String {
+        paused_words(&self.kind, &self.set_by, self.note.as_deref())
+    }
+}
+
+pub(super) fn paused_words(kind: &str, set_by: &str, note: Option<&str>) -> String {
+    let note = note.map(|note| format!(": {note}")).unwrap_or_default();
+    format!("{kind} pause set by {set_by}{note}")
+}
+
 /// What a person did, for the daemon to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Act {

@@ -13,7 +13,7 @@ use crate::domain::failure::{Class, Failure};
 use crate::domain::observation::Known;
 use crate::domain::order::OrderRow;
 use crate::domain::policy::{ScheduleText, Terms};
-use crate::domain::product::{AccountName, Identity, InstanceId, PolicyName, Product, Provider, Region};
+use crate::domain::product::{AccountName, InstanceId, PolicyName, Product, Provider, Region};
 use crate::domain::run::{Epoch, Origin, Outcome, RunId};
 
 /// A run in the hands of a lane. Recording an outcome or an intent's answer consumes it.
@@ -65,12 +65,6 @@ pub struct Elder {
     pub attempts: u32,
     /// It has sent an order that is not settled.
     pub has_ordered: bool,
-}
-
-impl Job {
-    pub fn identity(&self) -> Identity {
-        Identity::new(self.product, &self.region, &self.instance)
-    }
 }
 
 impl Claim {
@@ -162,13 +156,24 @@ struct ClaimRuns {
     now: Timestamp,
 }
 
-/// The latest order that makes one of run `r` under policy `p` unwanted if it is too near: by another policy or
-/// revision, or by hand; of a run by hand any.
+/// When an instance last had an order that makes one of a policy's revision unwanted if it is too near: by another
+/// policy or revision, or by hand; of a run by hand any.
 macro_rules! foreign_order {
-    () => {
-        "(SELECT max(f.intended_at_ms) FROM orders f JOIN runs t ON t.id = f.run_id
-           WHERE f.instance_id = r.instance_id AND f.action = r.action AND f.state <> 'refused'
-             AND (f.policy_id <> r.policy_id OR f.policy_revision <> p.revision OR r.by_hand OR t.by_hand))"
+    ($instance:literal, $action:literal, $policy:literal, $revision:literal, $by_hand:literal) => {
+        concat!(
+            "(SELECT max(f.intended_at_ms) FROM orders f JOIN runs t ON t.id = f.run_id
+               WHERE f.instance_id = ",
+            $instance,
+            " AND f.action = ",
+            $action,
+            " AND f.state <> 'refused' AND (f.policy_id <> ",
+            $policy,
+            " OR f.policy_revision <> ",
+            $revision,
+            " OR ",
+            $by_hand,
+            " OR t.by_hand))"
+        )
     };
 }
 pub(super) use foreign_order;
@@ -210,7 +215,7 @@ async fn claim_one(row: &ClaimRuns, conn: &mut SqliteConnection) -> sqlx::Result
     let found = sqlx::query(concat!(
         "SELECT r.id, p.name, p.revision, p.product, p.region, i.instance, p.terms, s.expression, s.zone, r.origin,
                 r.due_at_ms, r.missed_count, r.attempts, ",
-        foreign_order!(),
+        foreign_order!("r.instance_id", "r.action", "r.policy_id", "p.revision", "r.by_hand"),
         ",
                 r.error ->> 'code', l.id, l.attempts,
                 EXISTS (SELECT 1 FROM orders o WHERE o.run_id = l.id AND o.state IN ('intended', 'placed', 'unknown')),

@@ -27,9 +27,13 @@ mod metrics;
 #[cfg(test)]
 mod people;
 #[cfg(test)]
+mod plan;
+#[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod products;
+#[cfg(test)]
+mod progress;
 #[cfg(test)]
 mod risks;
 #[cfg(test)]

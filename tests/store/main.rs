@@ -27,3 +27,5 @@ mod resolve;
 mod schema;
 #[cfg(test)]
 mod stage;
+#[cfg(test)]
+mod standing;

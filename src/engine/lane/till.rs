@@ -6,28 +6,21 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::calls::{CallError, is_refused_key};
 use super::super::events::job_event;
+use super::super::goods::{Want, token_of};
+use super::super::withheld;
 use super::{InHand, Lane, duration, pass_on_panic, seed};
-use crate::cloud::canonical::sha256_hex;
 use crate::cloud::{Cloud, SignedPurchase};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
-use crate::domain::order::{ClientToken, Committed, Cycle, Goods, Purchase, Renewal};
-use crate::domain::policy::{Action, ActionKind, RenewWhen, Upgrade};
+use crate::domain::order::{Committed, Goods, Purchase};
+use crate::domain::policy::ActionKind;
 use crate::domain::product::Provider;
 use crate::domain::run::{Hold, Outcome};
-use crate::domain::upgrade::Resize;
 use crate::guard::{Decision, Price, Verdict};
 use crate::limiter::Permit;
 use crate::retry;
 use crate::store::{Claim, Finish, Intent, Job, StoreError, Withheld};
 
-const ORDERS_PER_DAY: &str = "OrdersPerDay";
-const MONEY_PER_DAY: &str = "CnyPerDay";
-const MONEY_PER_MONTH: &str = "CnyPerMonth";
-/// What an account's budget withholds for: one finding for all its runs.
-pub(super) const BUDGET_CODES: [&str; 3] = [ORDERS_PER_DAY, MONEY_PER_DAY, MONEY_PER_MONTH];
-/// With its prefix the token fills the 36 characters of the shortest limit.
-const TOKEN_DIGITS: usize = 32;
 /// Looks at one instance in a row, before the clock is suspected.
 const LOOKS_MAX: u32 = 2;
 /// Others of the same region that are looked at together with the one at the till.
@@ -58,7 +51,7 @@ impl Lane {
                     }
                     // A price asked before the look may be another purchase's.
                     price = Price::NotAsked;
-                    purchase = self::purchase(&claim).unwrap_or(purchase);
+                    purchase = Want::from(&claim).purchase().unwrap_or(purchase);
                 }
                 Decision::Observe => return self.no_fresh_look(claim, verdict).await,
                 Decision::AskPrice => price = self.ask_price(&purchase).await?,
@@ -72,14 +65,14 @@ impl Lane {
     /// would cost a slot that another instance needs. What is asked here only saves slots; the intent's own INSERT
     /// decides.
     async fn worth_a_permit(&mut self, mut claim: Claim) -> Result<Option<(Claim, Purchase)>, StoreError> {
-        if purchase(&claim).is_none()
+        if Want::from(&claim).purchase().is_none()
             && let Err(error) = self.look(&mut claim).await
         {
             return self.not_seen(claim, error).await.map(|()| None);
         }
         let verdict = self.judge(&claim, Price::NotAsked);
         let goes_on = matches!(verdict.decision, Decision::Order | Decision::Observe | Decision::AskPrice);
-        let Some(purchase) = purchase(&claim).filter(|_| goes_on) else {
+        let Some(purchase) = Want::from(&claim).purchase().filter(|_| goes_on) else {
             // Without a purchase only a look that is not fresh can want another.
             return if goes_on {
                 self.no_fresh_look(claim, verdict).await
@@ -88,7 +81,7 @@ impl Lane {
             }
             .map(|()| None);
         };
-        match self.engine.store.open_order(&claim, cycle_of(&claim)).await? {
+        match self.engine.store.open_order(&claim, Want::from(&claim).cycle()).await? {
             Some(open) => self.withhold(claim, open, verdict).await.map(|()| None),
             None => Ok(Some((claim, purchase))),
         }
@@ -193,7 +186,7 @@ impl Lane {
         permit: Permit,
     ) -> Result<(), StoreError> {
         // Built from the look that the guard has just judged, not from an earlier one.
-        let Some(purchase) = purchase(&claim) else { return self.give_up(claim, verdict).await };
+        let Some(purchase) = Want::from(&claim).purchase() else { return self.give_up(claim, verdict).await };
         let signed = match self.account.cloud.sign_purchase(&purchase) {
             Ok(signed) => signed,
             Err(failure) => return self.refuse(claim, failure).await,
@@ -205,7 +198,7 @@ impl Lane {
                 job_event!(info, "order.intended", claim.job, {
                     order_row = committed.row().0, attempt = claim.job.attempts + 1,
                     price_cny = amount.map(|fen| fen.to_string()), expiry_before = claim.known.expires_at().map(|at| at.to_string()),
-                }, "ordering {} of {}", goods_words(&claim), purchase.instance);
+                }, "ordering {} of {}", Want::from(&claim).words(), purchase.instance);
                 self.dispatch(claim, committed, signed, permit);
                 Ok(())
             }
@@ -217,7 +210,7 @@ impl Lane {
         let now = self.engine.now();
         let observed_at = claim.known.observation.as_ref().map_or(Timestamp::MIN, |seen| seen.observed_at);
         Intent {
-            cycle: cycle_of(claim),
+            cycle: Want::from(claim).cycle(),
             months: match &purchase.goods {
                 Goods::Renewal(renew) => Some(renew.months),
                 Goods::Upgrade(_) => None,
@@ -271,64 +264,30 @@ impl Lane {
         let soonest = longest.min(now + SOON);
         let budget = self.engine.budget(&self.account, now);
         let next_day = (budget.day_start + SignedDuration::from_hours(24)).clamp(soonest, longest);
+        let action = claim.job.terms.action.kind();
+        let (reason, code) = (withheld::reason(&withheld, action), withheld::code(&withheld));
         let outcome = match withheld {
             Withheld::Stale => return Ok(()),
             Withheld::Superseded => return self.engine.store.release(vec![claim]).await,
             Withheld::TestUnderWay => return self.await_test(claim).await,
-            Withheld::Paused { until, note } => {
-                let until = until.unwrap_or(longest).clamp(soonest, longest);
-                wait(until, format!("orders are paused: {note}"), Hold::Pause, None)
+            Withheld::Paused { until, .. } => {
+                wait(until.unwrap_or(longest).clamp(soonest, longest), reason, Hold::Pause, code)
             }
-            Withheld::OpenOrder { row, same_cycle: true } => Outcome::Skipped {
-                reason: format!("order row {row} of this very cycle is already under way"),
+            Withheld::OpenOrder { same_cycle: true, .. } => Outcome::Skipped { reason },
+            Withheld::OpenOrder { same_cycle: false, .. } => {
+                wait(now + self.second_delay(&claim.job), reason, Hold::OpenOrder, code)
+            }
+            Withheld::CyclePaid { .. } if action == ActionKind::Upgrade => {
+                wait(now + self.second_delay(&claim.job), reason, Hold::Backoff, code)
+            }
+            Withheld::CyclePaid { .. } => Outcome::Failed {
+                failure: code.map(|code| Failure::ours(Class::Blocked, code, &reason)),
+                reason,
             },
-            Withheld::OpenOrder { row, same_cycle: false } => wait(
-                now + self.second_delay(&claim.job),
-                format!("order row {row} on the same instance is still open"),
-                Hold::OpenOrder,
-                None,
-            ),
-            Withheld::CyclePaid { row } if claim.job.terms.action.kind() == ActionKind::Upgrade => wait(
-                now + self.second_delay(&claim.job),
-                format!(
-                    "order row {row} already changed this size, and the instance does not show it: looking again"
-                ),
-                Hold::Backoff,
-                Some("CyclePaid"),
-            ),
-            Withheld::CyclePaid { row } => {
-                let reason = format!(
-                    "order row {row} already paid for this term, and the instance is due all the same: \
-                     look at that order in the console before paying again"
-                );
-                Outcome::Failed { failure: Some(Failure::ours(Class::Blocked, "CyclePaid", &reason)), reason }
+            Withheld::OrdersPerDay { .. } | Withheld::MoneyPerDay | Withheld::MoneyPerMonth => {
+                wait(next_day, reason, Hold::Backoff, code)
             }
-            Withheld::OrdersPerDay { limit } => wait(
-                next_day,
-                format!(
-                    "the account's budget of {limit} orders a day is used up: raise orders_per_day, or wait"
-                ),
-                Hold::Backoff,
-                Some(ORDERS_PER_DAY),
-            ),
-            Withheld::MoneyPerDay => wait(
-                next_day,
-                "the account's cny_per_day would be exceeded: raise it, or wait".to_owned(),
-                Hold::Backoff,
-                Some(MONEY_PER_DAY),
-            ),
-            Withheld::MoneyPerMonth => wait(
-                next_day,
-                "the account's cny_per_month would be exceeded: raise it, or wait".to_owned(),
-                Hold::Backoff,
-                Some(MONEY_PER_MONTH),
-            ),
-            Withheld::PriceUnknown => wait(
-                longest,
-                "a money budget is set and the price is not known".to_owned(),
-                Hold::Backoff,
-                Some("PriceUnknown"),
-            ),
+            Withheld::PriceUnknown => wait(longest, reason, Hold::Backoff, code),
         };
         self.log_outcome(&claim, &outcome);
         let finished = self.finish(claim, outcome, &verdict);
@@ -366,69 +325,5 @@ fn wait(until: Timestamp, reason: String, hold: Hold, code: Option<&str>) -> Out
         reason,
         hold,
         counts: false,
-    }
-}
-
-/// None: the counter that the instance's row holds.
-fn cycle_of(claim: &Claim) -> Option<Cycle> {
-    let due = claim.job.due_at;
-    match &claim.job.terms.action {
-        Action::Renew(renew) => (renew.when == RenewWhen::EveryFire).then_some(Cycle::Due(due)),
-        Action::Upgrade(wanted) => {
-            let resize = next_resize(claim, wanted)?;
-            Some(Cycle::Target { due, dimension: resize.dimension, target: resize.after })
-        }
-    }
-}
-
-fn next_resize(claim: &Claim, wanted: &Upgrade) -> Option<Resize> {
-    wanted.next_resize(claim.known.facts()?.spec?)
-}
-
-/// What the policy's terms buy for the instance as it was last seen; None when it needs a look to say that, or
-/// nothing is left to buy.
-fn purchase(claim: &Claim) -> Option<Purchase> {
-    let job = &claim.job;
-    let goods = match &job.terms.action {
-        Action::Renew(renew) => Goods::Renewal(Renewal {
-            months: renew.months,
-            renew_flag: claim.known.facts().and_then(|facts| facts.renew_flag.clone()),
-            renew_data_disks: job.terms.renew_data_disks,
-            client_token: client_token(claim),
-        }),
-        Action::Upgrade(wanted) => Goods::Upgrade(next_resize(claim, wanted)?.target),
-    };
-    Some(Purchase { product: job.product, region: job.region.clone(), instance: job.instance.clone(), goods })
-}
-
-/// Of clouds that take one: the same for every order of a cycle, over crashes and after "not ordered"; only a
-/// definite refusal makes a new one.
-fn client_token(claim: &Claim) -> Option<ClientToken> {
-    let job = &claim.job;
-    if job.product.provider() != Provider::Volcengine {
-        return None;
-    }
-    let identity = job.identity();
-    let cycle = cycle_of(claim).unwrap_or(Cycle::Counter(claim.known.cycle));
-    let expiry = claim.known.expires_at().map_or(0, |at| at.as_second());
-    let text = format!("{}/{}/{expiry}/{cycle}/{}", identity.region, identity.instance, job.refusals);
-    let digest = sha256_hex(text.as_bytes());
-    Some(ClientToken(format!("rnw-{}", &digest[..TOKEN_DIGITS])))
-}
-
-fn token_of(purchase: &Purchase) -> Option<String> {
-    match &purchase.goods {
-        Goods::Renewal(renewal) => renewal.client_token.as_ref().map(|token| token.0.clone()),
-        Goods::Upgrade(_) => None,
-    }
-}
-
-fn goods_words(claim: &Claim) -> String {
-    match &claim.job.terms.action {
-        Action::Renew(renew) if renew.months == 1 => "1 month".to_owned(),
-        Action::Renew(renew) => format!("{} months", renew.months),
-        Action::Upgrade(wanted) => {
-            next_resize(claim, wanted).map_or_else(|| "an upgrade".to_owned(), |resize| resize.to_string())
-        }
     }
 }

@@ -8,7 +8,7 @@ use sqlx::{Row, SqliteConnection};
 use super::{Intent, ORDERS_PER_DAY_LEAST, Withheld, json, ms};
 use crate::domain::money::Fen;
 use crate::domain::order::OrderRow;
-use crate::store::people::pause_reaches;
+use crate::store::people::{pause_reaches, paused_words};
 use crate::store::runs::{Claim, foreign_order};
 use crate::store::writer::Change;
 
@@ -77,7 +77,7 @@ macro_rules! intent_tests {
         "             AND coalesce(w.lifted_at_ms, iif(w.kind = 'person', w.until_ms, NULL))
                           BETWEEN e.value ->> 'observed_at_ms' AND e.value ->> 'now_ms')
                 AND ",
-        foreign_order!(),
+        foreign_order!("r.instance_id", "r.action", "r.policy_id", "p.revision", "r.by_hand"),
         " IS e.value ->> 'foreign_order_at_ms' AS is_as_judged,
             (SELECT max(z.id) FROM pauses z
               WHERE z.lifted_at_ms IS NULL
@@ -198,12 +198,12 @@ async fn why_withheld(row: &IntentRow, conn: &mut SqliteConnection) -> sqlx::Res
     } else if number(2).is_some() {
         let until = number(11).map(Timestamp::from_millisecond).and_then(Result::ok);
         let (kind, by): (String, String) = (tests.get(13), tests.get(14));
-        let note = tests.get::<Option<String>, _>(12).map(|note| format!(": {note}")).unwrap_or_default();
+        let note = tests.get::<Option<String>, _>(12);
         let now = Timestamp::from_millisecond(row.now_ms).unwrap_or(Timestamp::MIN);
         if kind != "person" && until.is_some_and(|until| until <= now) {
             return Ok(Withheld::TestUnderWay);
         }
-        Ok(Withheld::Paused { until, note: format!("{kind} pause set by {by}{note}") })
+        Ok(Withheld::Paused { until, note: paused_words(&kind, &by, note.as_deref()) })
     } else if number(5) >= number(6) {
         Ok(Withheld::OrdersPerDay { limit: u32::try_from(number(6).unwrap_or(0)).unwrap_or(u32::MAX) })
     } else if over(7, 8) {
