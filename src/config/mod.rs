@@ -4,7 +4,9 @@
 
 mod account;
 mod changes;
+mod clashes;
 mod diagnostic;
+mod encoding;
 mod environment;
 mod line;
 mod plan;

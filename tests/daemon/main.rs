@@ -19,6 +19,9 @@ mod lifecycle;
 #[cfg(test)]
 mod main_job;
 #[cfg(test)]
+#[path = "../support/nobody.rs"]
+mod nobody;
+#[cfg(test)]
 mod people;
 #[cfg(test)]
 mod policies;
