@@ -651,6 +651,7 @@ fn a_wrong_expression_and_a_wrong_zone_are_both_reported() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn mistakes_of_the_main_file_say_what_would_be_right() {
     for (text, place, message, help) in [
         ("databse = \"x\"", (1, 1), "unknown key `databse`", "did you mean `database`?"),

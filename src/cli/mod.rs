@@ -207,6 +207,22 @@ async fn open_store(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Fa
     Ok(Ok((config, store)))
 }
 
+/// As [`open_store`], for a command that makes sense before the service has ever run: it makes the database.
+async fn open_or_make_store(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Failure> {
+    let config = match load_for_database(path) {
+        Ok(config) => config,
+        Err(code) => return Ok(Err(code)),
+    };
+    let (store, is_made) = Store::open_or_make(&config.database).await?;
+    if is_made {
+        output::say(&format!(
+            "renewd: made the database {}: the service has not run yet",
+            config.database.display()
+        ));
+    }
+    Ok(Ok((config, store)))
+}
+
 /// As [`open_store`], for a command that only reads: it needs no more rights than that.
 async fn open_store_to_read(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Failure> {
     let config = match load_for_database(path) {

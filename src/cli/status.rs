@@ -129,12 +129,15 @@ fn daemon_words(daemon: &DaemonStatus) -> String {
         }
         (true, None) => "daemon    starting".to_owned(),
         (false, Some(since)) => format!("daemon    NOT running: stopped at {since}"),
+        (false, None) if daemon.version.is_none() => "daemon    NOT running: it was never started".to_owned(),
         (false, None) => "daemon    NOT running: it did not stop by itself".to_owned(),
     }
 }
 
 fn set_words(set: &SetStatus) -> String {
-    let since = set.accepted_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+    let Some(since) = set.accepted_at else {
+        return "policies  none yet: the service takes them from the files when it starts".to_owned();
+    };
     match (&set.refused, set.is_on_disk) {
         (Some(text), _) => {
             format!("policies  accepted {since}; the files on disk are REFUSED, an older set runs:\n{text}")

@@ -1,6 +1,6 @@
 //! The policy files as one set: their reading order, and their digest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -80,6 +80,20 @@ pub(crate) fn read_digest(surroundings: &Surroundings, findings: &Findings) -> S
         }
     }
     digest.finish()
+}
+
+/// The names that the files give their policies, whatever else is wrong with them.
+pub(crate) fn read_names(policies: &Path) -> BTreeSet<PolicyName> {
+    let findings = Findings::default();
+    let mut names = BTreeSet::new();
+    for path in list(policies, &findings) {
+        let Ok(file) = SourceFile::read(&path, Disclosure::Open) else { continue };
+        let (reader, root) = parse(&file, &findings);
+        let table = reader.root(&root).take("policy").and_then(|entry| entry.table("`policy`", ""));
+        let entries = table.map(|table| table.named_entries()).unwrap_or_default();
+        names.extend(entries.iter().filter_map(|entry| PolicyName::parse(entry.key).ok()));
+    }
+    names
 }
 
 fn list(path: &Path, findings: &Findings) -> Vec<PathBuf> {

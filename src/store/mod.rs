@@ -9,6 +9,7 @@ mod backup;
 mod cancelled;
 mod daemon;
 mod firings;
+mod make;
 mod money;
 mod observations;
 mod open;

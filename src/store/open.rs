@@ -33,7 +33,10 @@ const ORDERS_CHECKED_MAX: i64 = 200_000;
 pub enum OpenError {
     #[error("the folder {folder} of the database does not exist: create it, or correct `database` in {config}", folder = .0.display(), config = "renewd.toml")]
     NoFolder(PathBuf),
-    #[error("there is no database at {} yet: `renewd run` makes it", .0.display())]
+    #[error(
+        "there is no database at {} yet: start the service, which makes it (`systemctl start renewd`, or `renewd run` \
+         in the foreground)", .0.display()
+    )]
     Missing(PathBuf),
     #[error("the database {} cannot be written: {reason}; renewd needs to write the file and its folder", path.display())]
     ReadOnly { path: PathBuf, reason: String },
@@ -119,13 +122,13 @@ fn write_pid(mut file: &File) -> io::Result<()> {
 }
 
 /// Beside the file itself, by whatever links it is reached: two names of one database are one lock.
-fn lock_path(database: &Path) -> PathBuf {
+pub(super) fn lock_path(database: &Path) -> PathBuf {
     with_suffix(&std::fs::canonicalize(database).unwrap_or_else(|_| still_to_come(database)), ".lock")
 }
 
 /// Where a database that does not exist yet will be: a link may lead there before it does.
-fn still_to_come(database: &Path) -> PathBuf {
-    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+pub(super) fn still_to_come(database: &Path) -> PathBuf {
+    let folder = folder_of(database);
     let target = std::fs::read_link(database).map_or_else(|_| database.to_owned(), |link| folder.join(link));
     let folder = target.parent().map(std::fs::canonicalize);
     match (folder, target.file_name()) {
@@ -140,8 +143,12 @@ fn with_suffix(database: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
-fn check_folder(database: &Path) -> Result<(), OpenError> {
-    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+pub(super) fn check_folder(database: &Path) -> Result<(), OpenError> {
+    let folder = folder_of(database);
     if folder.is_dir() { Ok(()) } else { Err(OpenError::NoFolder(folder.to_owned())) }
 }
 

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod before_start;
+#[cfg(test)]
 mod by_hand;
 #[cfg(test)]
 mod contract;
