@@ -15,6 +15,7 @@ mod run;
 mod sandbox;
 mod status;
 mod time_argument;
+mod times;
 mod why;
 
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ enum Command {
     /// Validate everything; print the zone and the next five firings of each policy.
     Check(check::CheckArgs),
     /// What runs, what is queued, what is paused, what is at risk.
-    Status(JsonArgs),
+    Status(ShownArgs),
     /// The policies in force.
     #[command(mut_arg("state", |state| state.value_parser(lists::POLICY_STATES)))]
     Policies(ListArgs),
@@ -89,11 +90,15 @@ enum Command {
     Demo,
 }
 
+/// How a command shows what it found.
 #[derive(Debug, Args)]
-struct JsonArgs {
-    /// Print JSON.
+struct ShownArgs {
+    /// Print JSON; its times are UTC.
     #[arg(long)]
     json: bool,
+    /// Show times in UTC instead of the `timezone` of renewd.toml.
+    #[arg(long)]
+    utc: bool,
 }
 
 #[derive(Debug, Args)]
@@ -110,16 +115,15 @@ struct ListArgs {
     /// Only in this state.
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
-    /// Only since then: an RFC 3339 time, a date or time in the `timezone` of renewd.toml, or a span back from now
+    /// Only what was made (of instances: observed, of policies: accepted) since then: an RFC 3339 time, a date or time in the `timezone` of renewd.toml, or a span back from now
     /// such as 36h or 2d.
     #[arg(long, value_name = "TIME", value_parser = TimeArgument::parse)]
     since: Option<TimeArgument>,
     /// At most so many.
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    shown: ShownArgs,
 }
 
 impl ListArgs {
@@ -157,7 +161,7 @@ async fn dispatch(cli: Cli) -> Outcome {
     match &cli.command {
         Command::Run => run::run(config).await,
         Command::Check(args) => check::check(config, args),
-        Command::Status(args) => status::status(config, args.json).await,
+        Command::Status(args) => status::status(config, args).await,
         Command::Policies(args) => lists::policies(config, args).await,
         Command::Instances(args) => lists::instances(config, args).await,
         Command::Runs(args) => lists::runs(config, args).await,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::person::person;
 use super::time_argument::{Direction, TimeArgument};
+use super::times::Times;
 use super::{Failure, Outcome, open_or_make_store, open_store, output};
 use crate::config::{self, Config, Environment};
 use crate::domain::order::{OrderId, OrderRow};
@@ -110,7 +111,8 @@ pub(super) async fn pause(config: &Path, args: &PauseArgs) -> Outcome {
     }
     let scope = scope(&args.scope, &config, &store).await?;
     store.pause(&scope, until, &word).await?;
-    let until = until.map_or_else(|| "`renewd resume`".to_owned(), |until| format!("{until:.0}"));
+    let times = Times::of(&config, false)?;
+    let until = until.map_or_else(|| "`renewd resume`".to_owned(), |until| times.at(until));
     output::print(&format!("paused: {scope}, until {until}; orders already sent are followed to their end"))
 }
 
@@ -172,6 +174,7 @@ pub(super) async fn trigger(config: &Path, args: &TriggerArgs) -> Outcome {
         eprintln!("renewd: {pause} is paused: what is due waits until it is resumed");
     }
     if !DaemonLock::is_held(&config.database) {
+        let lapses_at = Times::of(&config, false)?.at(lapses_at);
         eprintln!("renewd: the service is not running: what it has not taken by {lapses_at} lapses");
     }
     output::print(&format!("policy {} fired: {queued}; all tests before an order still apply", args.policy))

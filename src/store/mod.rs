@@ -9,6 +9,7 @@ mod backup;
 mod cancelled;
 mod daemon;
 mod firings;
+mod lists;
 mod make;
 mod money;
 mod observations;
@@ -31,6 +32,7 @@ use thiserror::Error;
 pub use backup::{BackupError, COPY};
 pub use daemon::{Rescued, SetInForce};
 pub use firings::{DueSchedule, Fired, Firing, FiringRow};
+pub use lists::{Filter, InstanceKey, Listed, Pages};
 pub use money::{
     AfterConfirmed, Attempt, Budget, Intent, Look, NextForRun, OpenOrder, OrderMove, OrderStep, Withheld,
 };
@@ -41,7 +43,7 @@ pub use people::{
     Triggered, Word,
 };
 pub use policies::{Applied, ChangeKind, PolicyChange, PolicyEntry};
-pub use reads::{Filter, InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
+pub use reads::{InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
 pub use risk::{Cause, Risk};
 pub use runs::{Claim, Elder, Finish, Job};
 pub use trouble::Trouble;
@@ -54,6 +56,8 @@ use writer::Writer;
 pub struct Store {
     writer: Writer,
     readers: SqlitePool,
+    /// Whether what is read is taken for immutable: no daemon wrote to it when it was opened.
+    is_at_rest: bool,
     path: PathBuf,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::Access;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 use thiserror::Error;
 
 use super::trouble::{Explained, Trouble};
@@ -189,18 +189,28 @@ impl Store {
         check_schema(path).await?;
         // A daemon that has just begun may be about to write what is taken for immutable.
         let is_daemon_up = DaemonLock::is_held(path);
-        let options = if is_daemon_up { options(path).read_only(true) } else { reading_options(path) };
+        let is_at_rest = !is_daemon_up && is_at_rest(path);
+        let options = options(path).read_only(true).immutable(is_at_rest);
         let conn = options.connect().await.map_err(|error| unreadable(path, &error))?;
-        Ok(Store::of(conn, options, path))
+        Ok(Store { is_at_rest, ..Store::of(conn, options, path) })
+    }
+
+    /// The way to go on reading what was at rest when it was opened and is written to now; None where all is as it was.
+    pub(super) fn awake(&self) -> Option<Store> {
+        let has_woken = self.is_at_rest && !is_at_rest(&self.path);
+        has_woken.then(|| {
+            let readers = readers(options(&self.path).read_only(true));
+            Store { readers, is_at_rest: false, ..self.clone() }
+        })
     }
 
     fn with(conn: SqliteConnection, path: &Path) -> Result<Store, OpenError> {
         Ok(Store::of(conn, options(path).read_only(true), path))
     }
 
-    fn of(conn: SqliteConnection, readers: SqliteConnectOptions, path: &Path) -> Store {
-        let readers = SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(readers);
-        Store { writer: Writer::start(conn), readers, path: path.to_owned() }
+    fn of(conn: SqliteConnection, options: SqliteConnectOptions, path: &Path) -> Store {
+        let readers = readers(options);
+        Store { writer: Writer::start(conn), readers, is_at_rest: false, path: path.to_owned() }
     }
 
     /// Whether another connection has committed since the last call with the same connection: what the
@@ -232,8 +242,15 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
 /// With no WAL there is nothing to share. SQLite would make one (and its index) only to read: impossible for a
 /// user who may not write the folder, and in the daemon's way where it is possible.
 fn reading_options(path: &Path) -> SqliteConnectOptions {
-    let is_at_rest = !with_suffix(path, "-wal").exists();
-    options(path).read_only(true).immutable(is_at_rest)
+    options(path).read_only(true).immutable(is_at_rest(path))
+}
+
+fn is_at_rest(path: &Path) -> bool {
+    !with_suffix(path, "-wal").exists()
+}
+
+fn readers(options: SqliteConnectOptions) -> SqlitePool {
+    SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(options)
 }
 
 async fn connect(path: &Path, create: bool) -> Result<SqliteConnection, OpenError> {

@@ -19,6 +19,8 @@ mod harness;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod main_job;
 #[cfg(test)]
 #[path = "../support/nobody.rs"]
