@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,12 +10,14 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, RngAlgorithm, TestRng, TestRunner};
+use renewd::config::examples;
 use renewd::config::secrets::{SecretError, resolve};
 use renewd::config::{
     self, Config, CredentialSource, Diagnostic, Environment, Loaded, LogFormat, PolicySet, Refusal, Severity,
 };
 use renewd::domain::money::Fen;
 use renewd::domain::policy::{Action, OnAutoRenew, OnUnknown, Renew, RenewWhen, Upgrade};
+use renewd::domain::product::Provider;
 use renewd::domain::secret::SecretRef;
 use renewd::schedule::Schedule;
 
@@ -1176,32 +1179,59 @@ fn the_shipped_examples_are_valid_and_without_warnings() {
     assert_eq!(set.policies.len(), 1);
 }
 
-/// Takes the comment signs off what is a line of configuration, and leaves prose alone.
-fn uncommented(text: &str) -> String {
-    let is_setting = |line: &str| {
-        let key = line.split_once('=').map_or("", |(key, _)| key.trim());
-        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
-        let is_key = !key.is_empty() && key.trim_matches('"').chars().all(is_name);
-        (line.starts_with('[') && line.ends_with(']')) || is_key
-    };
-    let lines =
-        text.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
 #[test]
 fn what_the_examples_show_in_comments_is_right_too() {
-    let read = |name: &str| uncommented(&fs::read_to_string(shipped().join(name)).unwrap());
-    let settings = read("renewd.toml");
-    let names = ["redis.toml", "cvm.toml", "ecs.toml", "upgrade.toml"];
-    let files = names.map(|name| (name, read(&format!("policies.d/{name}"))));
+    let settings = examples::with_every_setting(examples::MAIN_FILE);
+    let files = examples::POLICY_FILES.map(|(name, text)| (name, examples::with_every_setting(text)));
     let folder = Folder::new(&settings, &files.each_ref().map(|(name, text)| (*name, text.as_str())));
-    let (config, set) =
-        config::load_all(&folder.settings(), &Environment::of_pairs([]), now()).unwrap().value;
+    let loaded = config::load_all(&folder.settings(), &Environment::of_pairs([]), now()).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let (config, set) = loaded.value;
     assert_eq!((config.accounts.len(), set.policies.len()), (2, 6));
     let default = config::load(&Folder::new("", &[]).settings(), &Environment::of_pairs([])).unwrap().value;
     assert_eq!((config.retry, config.history, config.log), (default.retry, default.history, default.log));
-    assert!(settings.contains("[history]") && settings.contains("listen = "));
+    let products: BTreeSet<_> = set.policies.iter().map(|policy| policy.product).collect();
+    let on_sale = Provider::ALL.iter().flat_map(|provider| provider.products().iter().copied());
+    assert_eq!(products, on_sale.collect::<BTreeSet<_>>(), "an example for every product");
+}
+
+/// What the contract knows; `credentials` is not built.
+const KEYS_OF_MAIN_FILE: &str = "database policies timezone log.format log.level http.listen account.provider \
+    account.secret_id account.secret_key account.access_key_id account.secret_access_key account.token account.endpoint \
+    account.bare_time_zone account.rate account.budget.orders_per_day account.budget.cny_per_day \
+    account.budget.cny_per_month retry.first_delay_seconds retry.max_delay_seconds retry.max_attempts \
+    retry.settle_seconds history.skipped_days history.runs_days";
+const KEYS_OF_POLICIES: &str = "policy.account policy.product policy.region policy.instances policy.schedule \
+    policy.timezone policy.renew.months policy.renew.within_days policy.renew.every_fire policy.enabled \
+    policy.max_price_cny policy.on_auto_renew policy.unknown policy.renew_data_disks policy.upgrade.mem_size_mb \
+    policy.upgrade.shards policy.upgrade.replicas policy.upgrade.allow_shrink";
+
+#[test]
+fn the_examples_show_every_key_there_is() {
+    let keys = |text: &str| {
+        let mut keys = BTreeSet::new();
+        collect_keys(&examples::with_every_setting(text).parse().unwrap(), "", &mut keys);
+        keys
+    };
+    let all = |list: &str| list.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
+    assert_eq!(keys(examples::MAIN_FILE), all(KEYS_OF_MAIN_FILE));
+    let shown: BTreeSet<String> = examples::POLICY_FILES.iter().flat_map(|(_, text)| keys(text)).collect();
+    assert_eq!(shown, all(KEYS_OF_POLICIES));
+}
+
+/// Paths of keys, without the names that accounts, policies and APIs have.
+fn collect_keys(table: &toml::Table, path: &str, keys: &mut BTreeSet<String>) {
+    for (key, value) in table {
+        let path = match path {
+            "" => key.clone(),
+            "account" | "policy" => path.to_owned() + ".",
+            path => format!("{}.{key}", path.trim_end_matches('.')),
+        };
+        match value.as_table().filter(|_| path != "account.rate") {
+            Some(table) => collect_keys(table, &path, keys),
+            None => drop(keys.insert(path)),
+        }
+    }
 }
 
 /// An edit gone wrong: a piece of the file is replaced by something else.

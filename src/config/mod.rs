@@ -8,6 +8,7 @@ mod clashes;
 mod diagnostic;
 mod encoding;
 mod environment;
+pub mod examples;
 mod line;
 mod plan;
 mod policies;
