@@ -58,6 +58,7 @@ CREATE TABLE policies (
     CHECK (enabled = 1 OR stopped_at_ms IS NOT NULL)
 ) STRICT;
 CREATE INDEX policies_schedule ON policies (schedule_id) WHERE stopped_at_ms IS NULL;
+CREATE INDEX policies_newest ON policies (accepted_at_ms DESC, name);
 
 CREATE TABLE policy_revisions (
     policy_id      INTEGER NOT NULL REFERENCES policies (id),
@@ -100,6 +101,8 @@ CREATE TABLE instances (
     CHECK ((lower_since_ms IS NULL) = (lower_looks = 0))
 ) STRICT;
 CREATE INDEX instances_expiry ON instances (expires_at_ms);
+-- People ask by the id alone.
+CREATE INDEX instances_id ON instances (instance);
 
 CREATE TABLE policy_instances (
     id            INTEGER PRIMARY KEY,
@@ -453,8 +456,9 @@ SELECT id, policy, policy_revision, account, product, region, instance, action, 
 FROM runs_v WHERE state IN ('failed', 'unknown') OR error IS NOT NULL;
 
 -- At risk: expiry within 3 days, past or never observed, and no order on its way to being confirmed.
-CREATE VIEW instances_v AS
-SELECT p.account AS account, p.product AS product, p.region AS region, i.instance AS instance, p.name AS policy,
+CREATE VIEW instance_rows AS
+SELECT pi.id AS id, i.id AS instance_id, i.expires_at_ms AS expires_at_ms,
+       p.account AS account, p.product AS product, p.region AS region, i.instance AS instance, p.name AS policy,
        CASE WHEN i.visible = 0 THEN 'not_visible' ELSE i.state END AS state,
        strftime('%Y-%m-%dT%H:%M:%fZ', i.expires_at_ms / 1000.0, 'unixepoch') AS expires_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', i.observed_at_ms / 1000.0, 'unixepoch') AS observed_at,
@@ -467,3 +471,7 @@ SELECT p.account AS account, p.product AS product, p.region AS region, i.instanc
            AS at_risk
 FROM policy_instances pi JOIN policies p ON p.id = pi.policy_id JOIN instances i ON i.id = pi.instance_id
 WHERE pi.removed_at_ms IS NULL AND p.retired_at_ms IS NULL;
+
+CREATE VIEW instances_v AS
+SELECT account, product, region, instance, policy, state, expires_at, observed_at, auto_renew, charge_type, at_risk
+FROM instance_rows;

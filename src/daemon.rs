@@ -440,9 +440,9 @@ fn log_warning(warning: &config::Diagnostic) {
 pub fn entries(mut set: PolicySet) -> Vec<PolicyEntry> {
     let sources = std::mem::take(&mut set.sources);
     let place = |policy: &crate::domain::policy::Policy| {
-        sources.get(&policy.name).map_or_else(String::new, |source| {
-            format!("{}:{}", PathBuf::from(&source.file).display(), source.line)
-        })
+        sources
+            .get(&policy.name)
+            .map_or_else(String::new, |source| format!("{}:{}", source.file.display(), source.line))
     };
     set.policies
         .into_iter()

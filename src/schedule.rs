@@ -16,6 +16,7 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
+pub mod dialect;
 mod missed;
 
 pub use missed::{COUNTED_MAX, Missed};

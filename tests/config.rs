@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,12 +10,14 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, RngAlgorithm, TestRng, TestRunner};
+use renewd::config::examples;
 use renewd::config::secrets::{SecretError, resolve};
 use renewd::config::{
     self, Config, CredentialSource, Diagnostic, Environment, Loaded, LogFormat, PolicySet, Refusal, Severity,
 };
 use renewd::domain::money::Fen;
 use renewd::domain::policy::{Action, OnAutoRenew, OnUnknown, Renew, RenewWhen, Upgrade};
+use renewd::domain::product::Provider;
 use renewd::domain::secret::SecretRef;
 use renewd::schedule::Schedule;
 
@@ -315,12 +318,12 @@ fn all_mistakes_of_all_files_are_reported_at_once() {
     assert_eq!(
         found,
         [
-            "renewd.toml:5: account `shop` has no key `timezon`",
+            "renewd.toml:5: unknown key `timezon` in account `shop`",
             "renewd.toml:7: `max_attempts` is 0, out of range",
             "10-a.toml:7: redis is not sold for 13 months",
-            "20-b.toml:2: key with no value, expected `=`",
+            "20-b.toml:2: a key without a value",
             "30-c.toml:1: there are two policies named `cache`",
-            "30-c.toml:2: policy `cache` has no key `enabeld`",
+            "30-c.toml:2: unknown key `enabeld` in policy `cache`",
             "30-c.toml:6: `ins-1` is not the id of a redis instance",
         ]
     );
@@ -331,7 +334,7 @@ fn all_mistakes_of_all_files_are_reported_at_once() {
 fn a_mistake_is_shown_with_its_place_its_line_and_what_would_be_right() {
     let refusal = load_policy(&policy_with("schedule =", "schedul =")).unwrap_err();
     let shown = refusal.to_string();
-    assert!(shown.contains("error: policy `cache` has no key `schedul`\n"), "{shown}");
+    assert!(shown.contains("error: unknown key `schedul` in policy `cache`\n"), "{shown}");
     assert!(shown.contains("policies.d/a.toml:6:1\n"), "{shown}");
     assert!(shown.contains("6 | schedul = \"0 3 * * *\"\n  | ^^^^^^^\n"), "{shown}");
     assert!(shown.contains("= help: did you mean `schedule`?"), "{shown}");
@@ -368,7 +371,7 @@ fn two_policies_of_the_same_thousands_of_instances_are_told_within_what_a_log_li
     assert_eq!(refusal.mistakes().count(), 4_000);
     let logged = refusal.render_for_log();
     assert!(logged.len() <= 16 * 1024, "{} bytes", logged.len());
-    assert!(logged.contains("two policies renew `crs-0`"), "{logged}");
+    assert!(logged.contains("both renew `crs-0`"), "{logged}");
     assert!(logged.ends_with(" more: `renewd check` shows all\n4000 mistakes"), "{logged}");
 }
 
@@ -412,7 +415,7 @@ fn mistakes_of_a_policy_say_what_would_be_right() {
             "\"crs-1\"",
             (5, 13),
             "`instances` must be a list of instance ids, not text",
-            "write a list of instance ids",
+            "write instances = [\"crs-…\"]",
         ),
         (
             "[\"crs-1\"]",
@@ -479,7 +482,7 @@ fn mistakes_of_a_policy_say_what_would_be_right() {
             "months = 12",
             "months = 12, month = 1",
             (7, 24),
-            "`renew` has no key `month`",
+            "unknown key `month` in `renew`",
             "did you mean `months`?",
         ),
         (
@@ -545,11 +548,20 @@ fn mistakes_of_a_policy_say_what_would_be_right() {
             "the name of policy `a b` has a character other than letters, digits, `-`, `_` and `.`",
             "write [policy.NAME] with letters, digits, `-`, `_` and `.`",
         ),
+        ("region =", "regoin =", (4, 1), "unknown key `regoin` in policy `cache`", "did you mean `region`?"),
+        (
+            "renew =",
+            "token = \"env:TOKEN\"\nrenew =",
+            (7, 1),
+            "unknown key `token` in policy `cache`",
+            "keys belong, as references, to an [account.NAME] of renewd.toml; a secret that stood here should be \
+             replaced at the cloud",
+        ),
         (
             "[policy.cache]",
             "[polcy.x]\n[policy.cache]",
             (1, 2),
-            "the file has no key `polcy`",
+            "unknown key `polcy`",
             "did you mean `policy`?",
         ),
     ] {
@@ -561,6 +573,8 @@ fn mistakes_of_a_policy_say_what_would_be_right() {
 fn a_slip_in_the_syntax_is_one_mistake_with_a_plain_hint() {
     for (old, new, hint) in [
         ("\"crs-1\"", "\"crs-1\" \"crs-2\"", "put a comma between the items"),
+        ("[\"crs-1\"]", "[\"crs-1\"", "close it with `]`"),
+        ("renew =", "upgrade = { mem_size_mb = 1\nrenew =", "close it with `}`"),
         ("[policy.cache]", "[policy.cache", "close the header with `]`"),
         ("[policy.cache]", "[[policy.cache]", "one pair of brackets"),
         ("\"shop\"", "\"shop", "end the text with the quote"),
@@ -587,7 +601,8 @@ fn a_table_written_twice_is_one_mistake_and_a_key_written_twice_elsewhere_anothe
     let found =
         mistakes_of_policy(&format!("{POLICY}{POLICY}[policy.other]\naccount = \"shop\"\naccount = \"x\"\n"));
     let places: Vec<_> = found.iter().map(|found| (found.message.as_str(), spot(found))).collect();
-    assert_eq!(places, [("duplicate key", (8, 9)), ("duplicate key", (17, 1))]);
+    let twice = "this stands in the file a second time";
+    assert_eq!(places, [(twice, (8, 9)), (twice, (17, 1))]);
 }
 
 #[test]
@@ -639,9 +654,10 @@ fn a_wrong_expression_and_a_wrong_zone_are_both_reported() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn mistakes_of_the_main_file_say_what_would_be_right() {
     for (text, place, message, help) in [
-        ("databse = \"x\"", (1, 1), "the file has no key `databse`", "did you mean `database`?"),
+        ("databse = \"x\"", (1, 1), "unknown key `databse`", "did you mean `database`?"),
         ("database = \"\"", (1, 12), "`database` is empty", "write a path, or leave the key out"),
         (
             "database = \"policies.d\"",
@@ -661,7 +677,12 @@ fn mistakes_of_the_main_file_say_what_would_be_right() {
             "`timezone` has several lines or control characters",
             "write it on one line, between one pair of quotes",
         ),
-        ("log = 3", (1, 7), "`log` must be a table, not a whole number", "write a table"),
+        (
+            "log = 3",
+            (1, 7),
+            "`log` must be a table, not a whole number",
+            "write [log] and its keys on the lines below",
+        ),
         ("[log]\nformat = \"jsn\"", (2, 10), "`format` cannot be `jsn`", "did you mean `json`?"),
         ("[log]\nlevel = \"inof\"", (2, 9), "`level` is not a level: `inof`", "did you mean `info`?"),
         (
@@ -691,10 +712,15 @@ fn mistakes_of_the_main_file_say_what_would_be_right() {
         (
             "database = renewd.db",
             (1, 12),
-            "string values must be quoted, expected literal string",
+            "text stands without quotes",
             "put the value in quotes: key = \"value\"",
         ),
-        ("[log]\n[log]", (2, 2), "duplicate key", "each key and each [table] is written once"),
+        (
+            "[log]\n[log]",
+            (2, 2),
+            "this stands in the file a second time",
+            "each key and each [table] is written once",
+        ),
         (
             "[account.\"my shop\"]\nprovider = \"tencentcloud\"\nsecret_id = \"env:A\"\nsecret_key = \"env:B\"",
             (1, 10),
@@ -807,7 +833,7 @@ fn mistakes_of_an_account_say_what_would_be_right() {
             "secret_id",
             "budget = { order_per_day = 1 }\nsecret_id",
             (3, 12),
-            "`budget` has no key `order_per_day`",
+            "unknown key `order_per_day` in `budget`",
             "did you mean `orders_per_day`?",
         ),
     ] {
@@ -866,7 +892,7 @@ fn an_instance_in_two_policies_is_reported_with_both_places() {
         POLICY.replace("[policy.cache]", "[policy.other]").replace("[\"crs-1\"]", "[\"crs-0\", \"crs-1\"]");
     let refusal = Folder::new(ACCOUNT, &[("a.toml", POLICY), ("b.toml", &second)]).load().unwrap_err();
     let [found] = refusal.diagnostics() else { panic!("{refusal}") };
-    assert_eq!(found.message, "two policies renew `crs-1`");
+    assert_eq!(found.message, "policies `cache` and `other` both renew `crs-1`");
     assert!(found.place.file.ends_with("b.toml"));
     assert_eq!(spot(found), (5, 23));
     let (first, label) = found.related.as_ref().unwrap();
@@ -889,8 +915,10 @@ fn neither_account_nor_product_nor_region_spelling_hides_that_an_instance_is_the
     };
     let text = policy("a", "shop", "cvm", "ap-guangzhou") + &policy("b", "other", "cvm-v2", "gz");
     let refusal = Folder::new(&settings, &[("a.toml", &text)]).load().unwrap_err();
-    let clashes: Vec<_> =
-        refusal.mistakes().filter(|found| found.message == "two policies renew `ins-1`").collect();
+    let clashes: Vec<_> = refusal
+        .mistakes()
+        .filter(|found| found.message == "policies `a` and `b` both renew `ins-1`")
+        .collect();
     assert_eq!(clashes.len(), 1, "{refusal}");
     assert_eq!(spot(clashes[0]), (12, 14));
 }
@@ -903,7 +931,10 @@ fn an_instance_in_two_regions_is_reported_with_both_places_whichever_account_pay
         let second = elsewhere.replace("\"shop\"", &format!("{account:?}"));
         let refusal = Folder::new(&settings, &[("a.toml", POLICY), ("b.toml", &second)]).load().unwrap_err();
         let [found] = refusal.diagnostics() else { panic!("{refusal}") };
-        assert_eq!(found.message, "two policies renew `crs-1`, in ap-guangzhou and in ap-shanghai");
+        assert_eq!(
+            found.message,
+            "policies `cache` and `b` both renew `crs-1`, in ap-guangzhou and in ap-shanghai"
+        );
         assert!(found.help.as_ref().unwrap().starts_with("an id exists in one region only"), "{refusal}");
         let shown = found.render(false);
         assert!(shown.contains("b.toml:5:14\n") && shown.contains("a.toml:5:14\n"), "{shown}");
@@ -915,7 +946,7 @@ fn a_clash_is_found_also_in_a_policy_that_has_another_mistake() {
     let second = POLICY.replace("policy.cache", "policy.b").replace("months = 12", "months = 13");
     let messages: Vec<_> =
         mistakes_of_policy(&format!("{POLICY}{second}")).into_iter().map(|f| f.message).collect();
-    assert_eq!(messages, ["two policies renew `crs-1`", "redis is not sold for 13 months"]);
+    assert_eq!(messages, ["policies `cache` and `b` both renew `crs-1`", "redis is not sold for 13 months"]);
     let twice = mistakes_of_policy(&policy_with("[\"crs-1\"]", "[\"crs-1\", \"crs-x y\", \"crs-1\"]"));
     assert_eq!(twice.iter().map(spot).collect::<Vec<_>>(), [(5, 23), (5, 34)]);
     assert_eq!(twice[1].message, "`crs-1` is listed twice");
@@ -952,6 +983,12 @@ fn doubtful_policies_are_warned_of_and_accepted() {
             "months = 1, every_fire = true",
             (6, 12),
             "each firing buys 1 month, and one comes every 24h: it buys faster than time passes",
+        ),
+        (
+            "0 3 * * *",
+            "0 3 * * * *",
+            (6, 12),
+            "`0 3 * * * *` fires every hour, 3 minutes past: six fields begin with the seconds",
         ),
         ("renew =", "max_price_cny = 0\nrenew =", (7, 17), "`max_price_cny` is 0: nothing is ever ordered"),
         ("ap-guangzhou", "ap-guangzou", (4, 10), "this build does not know the region `ap-guangzou`"),
@@ -1028,15 +1065,15 @@ fn files_that_cannot_be_read_as_text_are_mistakes_with_their_path() {
     let refusal = folder.load().unwrap_err();
     let found: Vec<_> = refusal.diagnostics().iter().collect();
     assert_eq!(found.len(), 2, "{refusal}");
-    assert!(found[0].place.file.ends_with("a.toml") && found[0].message.contains("cannot be read"));
-    assert_eq!((found[1].message.as_str(), spot(found[1])), ("the file is not UTF-8 text", (1, 6)));
+    assert!(found[0].place.file.ends_with("a.toml") && found[0].message.contains("is a folder"));
+    assert_eq!((found[1].message.contains("not UTF-8 text"), spot(found[1])), (true, (1, 6)));
 
     fs::remove_dir_all(folder.path("policies.d")).unwrap();
     let refusal = folder.load().unwrap_err().to_string();
     assert!(refusal.contains("policies.d cannot be read: No such file"), "{refusal}");
     let environment = Environment::of_pairs([]);
     let refusal = config::load(folder.0.path(), &environment).unwrap_err().to_string();
-    assert!(refusal.contains("this is a folder: name the file in it"), "{refusal}");
+    assert!(refusal.contains("name the file in the folder"), "{refusal}");
 }
 
 #[test]
@@ -1142,32 +1179,59 @@ fn the_shipped_examples_are_valid_and_without_warnings() {
     assert_eq!(set.policies.len(), 1);
 }
 
-/// Takes the comment signs off what is a line of configuration, and leaves prose alone.
-fn uncommented(text: &str) -> String {
-    let is_setting = |line: &str| {
-        let key = line.split_once('=').map_or("", |(key, _)| key.trim());
-        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
-        let is_key = !key.is_empty() && key.trim_matches('"').chars().all(is_name);
-        (line.starts_with('[') && line.ends_with(']')) || is_key
-    };
-    let lines =
-        text.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
 #[test]
 fn what_the_examples_show_in_comments_is_right_too() {
-    let read = |name: &str| uncommented(&fs::read_to_string(shipped().join(name)).unwrap());
-    let settings = read("renewd.toml");
-    let names = ["redis.toml", "cvm.toml", "ecs.toml", "upgrade.toml"];
-    let files = names.map(|name| (name, read(&format!("policies.d/{name}"))));
+    let settings = examples::with_every_setting(examples::MAIN_FILE);
+    let files = examples::POLICY_FILES.map(|(name, text)| (name, examples::with_every_setting(text)));
     let folder = Folder::new(&settings, &files.each_ref().map(|(name, text)| (*name, text.as_str())));
-    let (config, set) =
-        config::load_all(&folder.settings(), &Environment::of_pairs([]), now()).unwrap().value;
+    let loaded = config::load_all(&folder.settings(), &Environment::of_pairs([]), now()).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let (config, set) = loaded.value;
     assert_eq!((config.accounts.len(), set.policies.len()), (2, 6));
     let default = config::load(&Folder::new("", &[]).settings(), &Environment::of_pairs([])).unwrap().value;
     assert_eq!((config.retry, config.history, config.log), (default.retry, default.history, default.log));
-    assert!(settings.contains("[history]") && settings.contains("listen = "));
+    let products: BTreeSet<_> = set.policies.iter().map(|policy| policy.product).collect();
+    let on_sale = Provider::ALL.iter().flat_map(|provider| provider.products().iter().copied());
+    assert_eq!(products, on_sale.collect::<BTreeSet<_>>(), "an example for every product");
+}
+
+/// What the contract knows; `credentials` is not built.
+const KEYS_OF_MAIN_FILE: &str = "database policies timezone log.format log.level http.listen account.provider \
+    account.secret_id account.secret_key account.access_key_id account.secret_access_key account.token account.endpoint \
+    account.bare_time_zone account.rate account.budget.orders_per_day account.budget.cny_per_day \
+    account.budget.cny_per_month retry.first_delay_seconds retry.max_delay_seconds retry.max_attempts \
+    retry.settle_seconds history.skipped_days history.runs_days";
+const KEYS_OF_POLICIES: &str = "policy.account policy.product policy.region policy.instances policy.schedule \
+    policy.timezone policy.renew.months policy.renew.within_days policy.renew.every_fire policy.enabled \
+    policy.max_price_cny policy.on_auto_renew policy.unknown policy.renew_data_disks policy.upgrade.mem_size_mb \
+    policy.upgrade.shards policy.upgrade.replicas policy.upgrade.allow_shrink";
+
+#[test]
+fn the_examples_show_every_key_there_is() {
+    let keys = |text: &str| {
+        let mut keys = BTreeSet::new();
+        collect_keys(&examples::with_every_setting(text).parse().unwrap(), "", &mut keys);
+        keys
+    };
+    let all = |list: &str| list.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
+    assert_eq!(keys(examples::MAIN_FILE), all(KEYS_OF_MAIN_FILE));
+    let shown: BTreeSet<String> = examples::POLICY_FILES.iter().flat_map(|(_, text)| keys(text)).collect();
+    assert_eq!(shown, all(KEYS_OF_POLICIES));
+}
+
+/// Paths of keys, without the names that accounts, policies and APIs have.
+fn collect_keys(table: &toml::Table, path: &str, keys: &mut BTreeSet<String>) {
+    for (key, value) in table {
+        let path = match path {
+            "" => key.clone(),
+            "account" | "policy" => path.to_owned() + ".",
+            path => format!("{}.{key}", path.trim_end_matches('.')),
+        };
+        match value.as_table().filter(|_| path != "account.rate") {
+            Some(table) => collect_keys(table, &path, keys),
+            None => drop(keys.insert(path)),
+        }
+    }
 }
 
 /// An edit gone wrong: a piece of the file is replaced by something else.

@@ -10,6 +10,7 @@ use super::{Outcome, open_store, output};
 #[derive(Debug, Args)]
 pub(super) struct BackupArgs {
     /// The copy, which must not exist yet.
+    #[arg(value_hint = clap::ValueHint::FilePath)]
     file: PathBuf,
 }
 

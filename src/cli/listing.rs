@@ -1,8 +1,7 @@
 //! A list that fits the terminal without breaking a word: columns that matter less are left out, sentences are cut.
-//! Piped, it is as wide as it needs to be.
+//! Piped, it is as wide as it needs to be. It comes page by page: the first one settles the columns.
 
-use super::Outcome;
-use super::output::{print, table, width};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// What becomes of a column where there is no room for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,17 +15,20 @@ pub(super) enum Room {
 
 pub(super) struct Listing {
     columns: Vec<(&'static str, Room)>,
+    /// Of the page at hand.
     rows: Vec<Vec<String>>,
+    /// The columns that fit, with their widths; none before the first page.
+    shown: Vec<(usize, usize)>,
 }
 
 /// A sentence cut shorter tells nothing.
 const SHORTEST_CUT: usize = 16;
-/// The blanks around a cell.
+/// The blanks between two cells.
 const PADDING: usize = 2;
 
 impl Listing {
     pub(super) fn new(columns: &[(&'static str, Room)]) -> Listing {
-        Listing { columns: columns.to_vec(), rows: Vec::new() }
+        Listing { columns: columns.to_vec(), rows: Vec::new(), shown: Vec::new() }
     }
 
     /// A cell for each column.
@@ -34,31 +36,56 @@ impl Listing {
         self.rows.push(row.into_iter().collect());
     }
 
-    pub(super) fn print(&self) -> Outcome {
-        print(&self.text(width()))
-    }
-
+    /// The lines of what was added since the last page, the heads before the first; no line break behind the last.
     /// For a terminal of that width; None: as wide as it needs to be.
-    pub(super) fn text(&self, width: Option<usize>) -> String {
-        let shown = fit(&self.columns, &self.widths(), width.unwrap_or(usize::MAX));
-        let mut fitted = table(&shown.iter().map(|(column, _)| self.columns[*column].0).collect::<Vec<_>>());
-        fitted.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
-        for row in &self.rows {
-            fitted.add_row(shown.iter().map(|(column, width)| cut(&row[*column], *width)));
+    pub(super) fn text(&mut self, width: Option<usize>) -> String {
+        let rows = std::mem::take(&mut self.rows);
+        let mut text = String::new();
+        if self.shown.is_empty() {
+            let heads: Vec<String> = self.columns.iter().map(|(head, _)| (*head).to_owned()).collect();
+            let widths = widths(rows.iter().chain([&heads]), self.columns.len());
+            self.shown = fit(&self.columns, &widths, width.unwrap_or(usize::MAX));
+            self.line(&heads, &mut text);
+        } else {
+            self.widen(&widths(&rows, self.columns.len()), width.is_some());
         }
-        fitted.trim_fmt()
+        for row in &rows {
+            self.line(row, &mut text);
+        }
+        text.pop();
+        text
     }
 
-    fn widths(&self) -> Vec<usize> {
-        let heads = self.columns.iter().map(|(head, _)| head.chars().count());
-        let mut widths: Vec<usize> = heads.collect();
-        for row in &self.rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+    /// What is kept whole may be longer on a later page.
+    fn widen(&mut self, needed: &[usize], is_fitted: bool) {
+        for (column, width) in &mut self.shown {
+            if !is_fitted || self.columns[*column].1 != Room::Cut {
+                *width = (*width).max(needed[*column]);
             }
         }
-        widths
     }
+
+    fn line(&self, row: &[String], text: &mut String) {
+        let mut blanks = 0;
+        for (column, width) in &self.shown {
+            text.extend(std::iter::repeat_n(' ', blanks));
+            let cell = cut(&row[*column], *width);
+            blanks = width.saturating_sub(cell.width()) + PADDING;
+            text.push_str(&cell);
+        }
+        text.truncate(text.trim_end_matches(' ').len());
+        text.push('\n');
+    }
+}
+
+fn widths<'r>(rows: impl IntoIterator<Item = &'r Vec<String>>, columns: usize) -> Vec<usize> {
+    let mut widths = vec![0; columns];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.width());
+        }
+    }
+    widths
 }
 
 /// The columns to show, each with its width.
@@ -91,38 +118,47 @@ fn fit(columns: &[(&str, Room)], widths: &[usize], limit: usize) -> Vec<(usize, 
 }
 
 fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+    if text.width() <= width {
         return text.to_owned();
     }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    let mut left = width.saturating_sub(1);
+    let fits = |c: &char| {
+        let wide = c.width().unwrap_or(0);
+        let fits = wide <= left;
+        left = left.saturating_sub(wide);
+        fits
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn list() -> Listing {
-        let columns =
-            [("RUN", Room::Kept), ("INSTANCE", Room::Kept), ("DUE", Room::LeftOut(1)), ("REASON", Room::Cut)];
-        let mut list = Listing::new(&columns);
-        let row = [
-            "7",
-            "ins-0123456789abcdef",
-            "2026-11-20 04:00:00Z",
-            "the balance is too low: top up the account",
-        ];
-        list.add(row.map(str::to_owned));
-        list
+    const COLUMNS: &[(&str, Room)] =
+        &[("RUN", Room::Kept), ("INSTANCE", Room::Kept), ("DUE", Room::LeftOut(1)), ("REASON", Room::Cut)];
+
+    fn row(run: &str, reason: &str) -> Vec<String> {
+        [run, "ins-0123456789abcdef", "2026-11-20 04:00:00Z", reason].map(str::to_owned).to_vec()
+    }
+
+    fn page(list: &mut Listing, rows: &[Vec<String>], width: Option<usize>) -> String {
+        rows.iter().for_each(|row| list.add(row.clone()));
+        list.text(width)
+    }
+
+    fn render(width: Option<usize>) -> String {
+        page(&mut Listing::new(COLUMNS), &[row("7", "the balance is too low: top up the account")], width)
     }
 
     fn widest(text: &str) -> usize {
-        text.lines().map(|line| line.chars().count()).max().unwrap_or(0)
+        text.lines().map(UnicodeWidthStr::width).max().unwrap_or(0)
     }
 
     #[test]
     fn with_room_enough_or_piped_all_is_shown_whole() {
         for width in [None, Some(200)] {
-            let text = list().text(width);
+            let text = render(width);
             assert!(
                 text.contains("2026-11-20 04:00:00Z  the balance is too low: top up the account"),
                 "{text}"
@@ -134,7 +170,7 @@ mod tests {
     #[test]
     fn a_narrow_terminal_cuts_the_sentence_and_then_leaves_columns_out_and_breaks_no_word() {
         let at = |width| {
-            let text = list().text(Some(width));
+            let text = render(Some(width));
             assert_eq!(text.lines().count(), 2, "{text}");
             assert!(text.contains("ins-0123456789abcdef"), "{text}");
             assert!(widest(&text) <= width, "{width}: {text}");
@@ -146,6 +182,31 @@ mod tests {
         assert!(!without_due.contains("DUE") && without_due.contains("the balance"), "{without_due}");
         let ids = at(30);
         assert!(!ids.contains("REASON"), "{ids}");
-        assert!(list().text(Some(3)).contains("ins-0123456789abcdef"), "what is kept is kept whole");
+        assert!(render(Some(3)).contains("ins-0123456789abcdef"), "what is kept is kept whole");
+    }
+
+    #[test]
+    fn later_pages_keep_the_columns_of_the_first_and_give_room_to_longer_cells() {
+        let long = row("8", "the balance is too low: top up the account");
+        let mut list = Listing::new(COLUMNS);
+        page(&mut list, &[row("7", "not due")], Some(60));
+        let later = page(&mut list, &[row("1000", "not due"), long.clone()], Some(60));
+        assert!(!later.contains("RUN") && later.contains("1000  ins-0123456789abcdef  "), "{later}");
+        assert!(later.contains("\n8     ins-0123456789abcdef  "), "{later}");
+
+        let mut piped = Listing::new(COLUMNS);
+        page(&mut piped, &[row("7", "not due")], None);
+        let later = page(&mut piped, &[long], None);
+        assert!(later.ends_with("top up the account"), "{later}");
+    }
+
+    #[test]
+    fn wide_letters_count_for_what_they_take() {
+        let text = page(
+            &mut Listing::new(COLUMNS),
+            &[row("7", "余额不足，请充值后重试：账户余额不足以支付")],
+            Some(64),
+        );
+        assert!(widest(&text) <= 64 && text.contains("余额不足"), "{text}");
     }
 }

@@ -1,29 +1,71 @@
-//! `renewd policies`, `instances`, `runs`, `orders`.
+//! `renewd policies`, `instances`, `runs`, `orders`: page by page from the database to the reader.
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use serde_json::value::RawValue;
 
 use super::listing::Listing;
-use super::listing::Room::{Cut, Kept, LeftOut};
-use super::output::{or_dash, print_json};
+use super::listing::Room::{self, Cut, Kept, LeftOut};
+use super::output::{JsonArray, Output, or_dash, width};
+use super::times::Times;
 use super::{ListArgs, Outcome, open_store_to_read};
-use crate::store::Filter;
+use crate::store::{InstanceRow, Listed, OrderRecord, Pages, PolicyRow, RunRecord};
 
 pub(super) const POLICY_STATES: [&str; 3] = ["enabled", "disabled", "retired"];
 /// What a vendor says beyond these is kept as a phrase, which nobody would filter by.
 pub(super) const INSTANCE_STATES: [&str; 5] = ["running", "busy", "isolated", "gone", "not_visible"];
 
-pub(super) async fn orders(config: &Path, args: &ListArgs) -> Outcome {
+type Columns = &'static [(&'static str, Room)];
+
+/// Prints a list to its end, or until the reader has seen enough; `cells` makes a row of the table.
+async fn show<R: Listed>(
+    config: &Path,
+    args: &ListArgs,
+    columns: Columns,
+    cells: fn(&R, &Times) -> Vec<String>,
+) -> Outcome {
     let (config, store) = match open_store_to_read(config).await? {
         Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
-    let orders = store.orders(&args.filter(&config)?).await?;
-    if args.json {
-        return print_json(&orders);
+    let times = Times::of(&config, args.shown.utc)?;
+    let pages = store.pages::<R>(args.filter(&config)?);
+    if args.shown.json { print_json(pages).await } else { print_table(pages, columns, cells, &times).await }
+}
+
+async fn print_json<R: Listed>(mut pages: Pages<R>) -> Outcome {
+    let (mut output, mut array) = (Output::open(), JsonArray::default());
+    while let Some(rows) = pages.next().await? {
+        if !output.write(&array.page(&rows)?)? {
+            return Ok(ExitCode::SUCCESS);
+        }
     }
-    let mut list = Listing::new(&[
+    output.write(&array.end())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn print_table<R: Listed>(
+    mut pages: Pages<R>,
+    columns: Columns,
+    cells: fn(&R, &Times) -> Vec<String>,
+    times: &Times,
+) -> Outcome {
+    let (mut output, mut list) = (Output::open(), Listing::new(columns));
+    let mut page = pages.next().await?;
+    // An empty list has its heads too.
+    loop {
+        page.iter().flatten().for_each(|row| list.add(cells(row, times)));
+        let is_heard = output.write(&(list.text(width()) + "\n"))?;
+        page = pages.next().await?;
+        if page.is_none() || !is_heard {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+pub(super) async fn orders(config: &Path, args: &ListArgs) -> Outcome {
+    const COLUMNS: Columns = &[
         ("ROW", Kept),
         ("STATE", Kept),
         ("INSTANCE", Kept),
@@ -36,36 +78,28 @@ pub(super) async fn orders(config: &Path, args: &ListArgs) -> Outcome {
         ("AFTER", LeftOut(1)),
         ("SENT", LeftOut(4)),
         ("ERROR", Cut),
-    ]);
-    for order in orders {
-        list.add([
+    ];
+    show(config, args, COLUMNS, |order: &OrderRecord, times| {
+        vec![
             order.id.to_string(),
-            order.state,
-            order.instance,
-            order.policy,
-            order.action,
+            order.state.clone(),
+            order.instance.clone(),
+            order.policy.clone(),
+            order.action.clone(),
             order.months.map_or_else(|| or_dash(None), |months| months.to_string()),
             or_dash(order.order_id.as_deref()),
             order.amount_cny.map_or_else(|| or_dash(None), |amount| format!("{amount:.2}")),
-            short_time(order.expiry_before.as_deref()),
-            short_time(order.expiry_after.as_deref()),
-            short_time(order.sent_at.as_deref()),
+            times.text(order.expiry_before.as_deref()),
+            times.text(order.expiry_after.as_deref()),
+            times.text(order.sent_at.as_deref()),
             error_words(order.error.as_deref()),
-        ]);
-    }
-    list.print()
+        ]
+    })
+    .await
 }
 
 pub(super) async fn runs(config: &Path, args: &ListArgs) -> Outcome {
-    let (config, store) = match open_store_to_read(config).await? {
-        Ok(opened) => opened,
-        Err(code) => return Ok(code),
-    };
-    let runs = store.runs(&args.filter(&config)?).await?;
-    if args.json {
-        return print_json(&runs);
-    }
-    let mut list = Listing::new(&[
+    const COLUMNS: Columns = &[
         ("RUN", Kept),
         ("STATE", Kept),
         ("INSTANCE", Kept),
@@ -75,33 +109,25 @@ pub(super) async fn runs(config: &Path, args: &ListArgs) -> Outcome {
         ("ATTEMPTS", LeftOut(5)),
         ("NEXT ATTEMPT", LeftOut(3)),
         ("REASON", Cut),
-    ]);
-    for run in runs {
-        list.add([
+    ];
+    show(config, args, COLUMNS, |run: &RunRecord, times| {
+        vec![
             run.id.to_string(),
-            run.state,
-            run.instance,
-            run.policy,
-            run.origin,
-            short_time(Some(&run.due_at)),
+            run.state.clone(),
+            run.instance.clone(),
+            run.policy.clone(),
+            run.origin.clone(),
+            times.text(Some(&run.due_at)),
             run.attempts.to_string(),
-            short_time(run.next_attempt_at.as_deref()),
+            times.text(run.next_attempt_at.as_deref()),
             or_dash(run.reason.as_deref()),
-        ]);
-    }
-    list.print()
+        ]
+    })
+    .await
 }
 
 pub(super) async fn instances(config: &Path, args: &ListArgs) -> Outcome {
-    let (config, store) = match open_store_to_read(config).await? {
-        Ok(opened) => opened,
-        Err(code) => return Ok(code),
-    };
-    let instances = store.instances(&args.filter(&config)?).await?;
-    if args.json {
-        return print_json(&instances);
-    }
-    let mut list = Listing::new(&[
+    const COLUMNS: Columns = &[
         ("INSTANCE", Kept),
         ("PRODUCT", LeftOut(4)),
         ("REGION", LeftOut(6)),
@@ -112,34 +138,26 @@ pub(super) async fn instances(config: &Path, args: &ListArgs) -> Outcome {
         ("AUTO-RENEW", LeftOut(3)),
         ("OBSERVED", LeftOut(7)),
         ("AT RISK", Kept),
-    ]);
-    for row in instances {
-        list.add([
-            row.instance,
-            row.product,
-            row.region,
-            row.account,
-            row.policy,
+    ];
+    show(config, args, COLUMNS, |row: &InstanceRow, times| {
+        vec![
+            row.instance.clone(),
+            row.product.clone(),
+            row.region.clone(),
+            row.account.clone(),
+            row.policy.clone(),
             or_dash(row.state.as_deref()),
-            short_time(row.expires_at.as_deref()),
+            times.text(row.expires_at.as_deref()),
             or_dash(row.auto_renew.as_deref()),
-            short_time(row.observed_at.as_deref()),
+            times.text(row.observed_at.as_deref()),
             if row.at_risk { "yes" } else { "no" }.to_owned(),
-        ]);
-    }
-    list.print()
+        ]
+    })
+    .await
 }
 
 pub(super) async fn policies(config: &Path, args: &ListArgs) -> Outcome {
-    let (config, store) = match open_store_to_read(config).await? {
-        Ok(opened) => opened,
-        Err(code) => return Ok(code),
-    };
-    let policies = store.policies(&Filter { since: None, ..args.filter(&config)? }).await?;
-    if args.json {
-        return print_json(&policies);
-    }
-    let mut list = Listing::new(&[
+    const COLUMNS: Columns = &[
         ("POLICY", Kept),
         ("REV", LeftOut(8)),
         ("ACCOUNT", LeftOut(6)),
@@ -151,35 +169,28 @@ pub(super) async fn policies(config: &Path, args: &ListArgs) -> Outcome {
         ("ZONE", LeftOut(5)),
         ("NEXT FIRING", Kept),
         ("SOURCE", LeftOut(9)),
-    ]);
-    for policy in policies {
+    ];
+    show(config, args, COLUMNS, |policy: &PolicyRow, times| {
         let next = match (policy.retired, policy.enabled) {
             (true, _) => "retired".to_owned(),
             (false, false) => "disabled".to_owned(),
-            (false, true) => short_time(policy.next_due_at.as_deref()),
+            (false, true) => times.text(policy.next_due_at.as_deref()),
         };
-        list.add([
-            policy.policy,
+        vec![
+            policy.policy.clone(),
             policy.revision.to_string(),
-            policy.account,
-            policy.product,
-            policy.region,
-            policy.action,
+            policy.account.clone(),
+            policy.product.clone(),
+            policy.region.clone(),
+            policy.action.clone(),
             policy.instances.to_string(),
-            policy.schedule,
-            policy.timezone,
+            policy.schedule.clone(),
+            policy.timezone.clone(),
             next,
-            policy.source,
-        ]);
-    }
-    list.print()
-}
-
-/// `2026-11-20 04:00:00Z`: seconds are enough for a person.
-pub(super) fn short_time(text: Option<&str>) -> String {
-    let Some(text) = text else { return or_dash(None) };
-    let seconds = text.split('.').next().unwrap_or(text).trim_end_matches('Z');
-    format!("{}Z", seconds.replace('T', " "))
+            policy.source.clone(),
+        ]
+    })
+    .await
 }
 
 pub(super) fn error_words(error: Option<&RawValue>) -> String {

@@ -5,9 +5,11 @@
 
 mod backup;
 mod check;
+mod completions;
 mod demo;
 mod listing;
 mod lists;
+mod man;
 mod orders_control;
 mod output;
 mod person;
@@ -17,6 +19,7 @@ mod run;
 mod sandbox;
 mod status;
 mod time_argument;
+mod times;
 mod why;
 
 #[cfg(test)]
@@ -25,7 +28,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use jiff::Timestamp;
 
 use crate::clock::{Clock, SystemClock};
@@ -43,12 +46,16 @@ const EXIT_FAILED: u8 = 1;
 const EXIT_REFUSED: u8 = 78;
 
 /// Keeps prepaid cloud instances from lapsing, without ever paying twice.
+///
+/// renewd reads policies from files and, when they say so, renews or upgrades prepaid instances at Tencent Cloud and
+/// Volcengine. `renewd run` is the service; the other commands look at what it does or tell it something, and work while
+/// it is down too.
 #[derive(Debug, Parser)]
 #[command(name = "renewd", version, propagate_version = true)]
 struct Cli {
     /// The main configuration file [env: RENEWD_CONFIG] [default: /etc/renewd/renewd.toml].
     // Not clap's own env and default: it takes a variable that is set and empty for a missing value.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -57,50 +64,84 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service in the foreground.
+    ///
+    /// SIGHUP reads the files again, SIGTERM and SIGINT stop: no new orders, requests under way are finished.
     Run,
     /// Validate everything; print the zone and the next five firings of each policy. `--online` asks the clouds too.
+    ///
+    /// Every mistake of every file is told at once, with its place and what would be right.
     Check(check::CheckArgs),
     /// What would happen with the policies on disk, and what it costs: renew, upgrade, skip or blocked, and why.
     Plan(plan::PlanArgs),
     /// What runs, what is queued, what is paused, what is at risk.
-    Status(JsonArgs),
+    Status(ShownArgs),
     /// The policies in force.
+    ///
+    /// With those that are disabled, and those that have left the files; the latest accepted first.
     #[command(mut_arg("state", |state| state.value_parser(lists::POLICY_STATES)))]
     Policies(ListArgs),
     /// The instances of the policies, soonest expiry first.
     #[command(mut_arg("state", |state| state.value_parser(lists::INSTANCE_STATES)))]
     Instances(ListArgs),
     /// Runs, newest first.
+    ///
+    /// A run is one firing of one policy for one instance. It ends once, with a reason.
     #[command(mut_arg("state", |state| state.value_parser(RunState::ALL.map(RunState::as_str))))]
     Runs(ListArgs),
     /// Orders, newest first.
+    ///
+    /// An order is one purchase request, recorded before it is sent. Its ROW is what `renewd resolve` takes.
     #[command(mut_arg("state", |state| state.value_parser(OrderState::ALL.map(OrderState::as_str))))]
     Orders(ListArgs),
     /// Why the latest run of an instance did what it did, in words.
+    ///
+    /// Every test with its value and verdict, its orders, its calls to the cloud, and what you may have to do.
     Why(why::WhyArgs),
     /// Stop orders: of an account, of a policy, or all of them. In force when the command returns.
+    ///
+    /// Orders already sent are followed to their end. It works before the first start of the service too.
     Pause(orders_control::PauseArgs),
     /// Allow orders again.
+    ///
+    /// Without a filter every pause is lifted, those that the service set itself too.
     Resume(orders_control::ResumeArgs),
     /// Settle an order of which no evidence tells whether it was paid.
+    ///
+    /// Look in the console first. What you say is recorded with your name; --not-paid is refused when the expiry has moved.
     Resolve(orders_control::ResolveArgs),
     /// Fire a policy now, whatever its schedule says.
+    ///
+    /// All tests before an order still apply. It lapses if no service takes it within 10 minutes.
     Trigger(orders_control::TriggerArgs),
     /// Queue a new run for a failed one: the same firing, so never a second charge for it.
     Retry(orders_control::RetryArgs),
     /// Copy the database while the service runs; a service started on the copy holds all orders until `resume`.
+    ///
+    /// The copy is whole and checked when it gets its name. No secret is in it.
     Backup(backup::BackupArgs),
     /// The practice cloud: plays the providers, charges nobody.
     Sandbox(sandbox::SandboxArgs),
     /// The main job on the practice cloud, with sample policies; ends by itself.
     Demo,
+    /// Print the completions of a shell: put them where it looks for them.
+    ///
+    /// For bash: `renewd completions bash > /usr/share/bash-completion/completions/renewd`.
+    Completions(completions::CompletionsArgs),
+    /// Write the manual: a page for renewd, one for each command, one for the configuration.
+    ///
+    /// `man -l DIR/renewd.1` shows a page from where it is; a package installs them into man1 and man5.
+    Man(man::ManArgs),
 }
 
+/// How a command shows what it found.
 #[derive(Debug, Args)]
-struct JsonArgs {
-    /// Print JSON.
+struct ShownArgs {
+    /// Print JSON; its times are UTC.
     #[arg(long)]
     json: bool,
+    /// Show times in UTC instead of the `timezone` of renewd.toml.
+    #[arg(long)]
+    utc: bool,
 }
 
 #[derive(Debug, Args)]
@@ -117,16 +158,15 @@ struct ListArgs {
     /// Only in this state.
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
-    /// Only since then: an RFC 3339 time, a date or time in the `timezone` of renewd.toml, or a span back from now
+    /// Only what was made (of instances: observed, of policies: accepted) since then: an RFC 3339 time, a date or time in the `timezone` of renewd.toml, or a span back from now
     /// such as 36h or 2d.
     #[arg(long, value_name = "TIME", value_parser = TimeArgument::parse)]
     since: Option<TimeArgument>,
     /// At most so many.
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    shown: ShownArgs,
 }
 
 impl ListArgs {
@@ -165,7 +205,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Run => run::run(config).await,
         Command::Check(args) => check::check(config, args).await,
         Command::Plan(args) => plan::plan(config, args).await,
-        Command::Status(args) => status::status(config, args.json).await,
+        Command::Status(args) => status::status(config, args).await,
         Command::Policies(args) => lists::policies(config, args).await,
         Command::Instances(args) => lists::instances(config, args).await,
         Command::Runs(args) => lists::runs(config, args).await,
@@ -179,6 +219,8 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Backup(args) => backup::backup(config, args).await,
         Command::Sandbox(args) => sandbox::sandbox(args).await,
         Command::Demo => demo::demo().await,
+        Command::Completions(args) => completions::completions(Cli::command(), args),
+        Command::Man(args) => man::man(Cli::command(), args),
     }
 }
 
@@ -212,6 +254,22 @@ async fn open_store(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Fa
         Err(code) => return Ok(Err(code)),
     };
     let store = Store::open_for_command(&config.database).await?;
+    Ok(Ok((config, store)))
+}
+
+/// As [`open_store`], for a command that makes sense before the service has ever run: it makes the database.
+async fn open_or_make_store(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Failure> {
+    let config = match load_for_database(path) {
+        Ok(config) => config,
+        Err(code) => return Ok(Err(code)),
+    };
+    let (store, is_made) = Store::open_or_make(&config.database).await?;
+    if is_made {
+        output::say(&format!(
+            "renewd: made the database {}: the service has not run yet",
+            config.database.display()
+        ));
+    }
     Ok(Ok((config, store)))
 }
 

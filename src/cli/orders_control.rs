@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use super::person::person;
 use super::time_argument::{Direction, TimeArgument};
-use super::{Failure, Outcome, open_store, output};
+use super::times::Times;
+use super::{Failure, Outcome, open_or_make_store, open_store, output};
+use crate::config::{self, Config, Environment};
 use crate::domain::order::{OrderId, OrderRow};
 use crate::domain::product::{AccountName, PolicyName};
 use crate::domain::run::RunId;
@@ -98,7 +100,7 @@ pub(super) struct RetryArgs {
 }
 
 pub(super) async fn pause(config: &Path, args: &PauseArgs) -> Outcome {
-    let (config, store) = match open_store(config).await? {
+    let (config, store) = match open_or_make_store(config).await? {
         Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
@@ -107,18 +109,19 @@ pub(super) async fn pause(config: &Path, args: &PauseArgs) -> Outcome {
     if until.is_some_and(|until| until <= word.at) {
         return Err("the time given to --until is already past: nothing was paused".into());
     }
-    let scope = scope(&args.scope, &store).await?;
+    let scope = scope(&args.scope, &config, &store).await?;
     store.pause(&scope, until, &word).await?;
-    let until = until.map_or_else(|| "`renewd resume`".to_owned(), |until| format!("{until:.0}"));
+    let times = Times::of(&config, false)?;
+    let until = until.map_or_else(|| "`renewd resume`".to_owned(), |until| times.at(until));
     output::print(&format!("paused: {scope}, until {until}; orders already sent are followed to their end"))
 }
 
 pub(super) async fn resume(config: &Path, args: &ResumeArgs) -> Outcome {
-    let store = match open_store(config).await? {
-        Ok((_, store)) => store,
+    let (config, store) = match open_or_make_store(config).await? {
+        Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
-    let scope = scope(&args.scope, &store).await?;
+    let scope = scope(&args.scope, &config, &store).await?;
     let lifted = store.resume(&scope, &args.note.word()).await?;
     match lifted {
         0 => output::print(&format!("nothing to resume: {scope} was not paused")),
@@ -171,6 +174,7 @@ pub(super) async fn trigger(config: &Path, args: &TriggerArgs) -> Outcome {
         eprintln!("renewd: {pause} is paused: what is due waits until it is resumed");
     }
     if !DaemonLock::is_held(&config.database) {
+        let lapses_at = Times::of(&config, false)?.at(lapses_at);
         eprintln!("renewd: the service is not running: what it has not taken by {lapses_at} lapses");
     }
     output::print(&format!("policy {} fired: {queued}; all tests before an order still apply", args.policy))
@@ -201,22 +205,53 @@ async fn pauses_over(store: &Store, policy: &str, now: Timestamp) -> Result<Vec<
     Ok(pauses.map(|pause| PauseScope::describe(&pause.scope, pause.name.as_deref())).collect())
 }
 
-/// A name that nothing has would pause nothing: a typing error must not look like safety.
-async fn scope(args: &ScopeArgs, store: &Store) -> Result<PauseScope, Failure> {
-    let policies = store.policies(&Filter::default()).await?;
+/// A name that nothing has would pause nothing: a typing error must not look like safety. What only the files name is
+/// paused before the service takes it.
+async fn scope(args: &ScopeArgs, config: &Config, store: &Store) -> Result<PauseScope, Failure> {
+    let in_force = |filter: Filter| async move {
+        let filter = Filter { limit: Some(1), ..filter };
+        Ok::<_, Failure>(!store.policies(&filter).await?.is_empty())
+    };
+    let on_disk = || config::names(config, &Environment::of_process());
     match (&args.account, &args.policy) {
-        (Some(name), _) => {
-            if !policies.iter().any(|policy| policy.account == *name) {
-                return Err(format!("no policy uses an account {name:?}: nothing was changed").into());
+        (Some(text), _) => {
+            let name =
+                AccountName::parse(text).map_err(|error| format!("the account name {text:?} {error}"))?;
+            let filter = Filter { account: Some(text.clone()), ..Filter::default() };
+            if !in_force(filter).await? {
+                let known = on_disk().accounts;
+                refuse_unknown(
+                    "account",
+                    text,
+                    known.contains(&name),
+                    known.iter().map(AccountName::as_str),
+                )?;
             }
-            Ok(PauseScope::Account(AccountName::parse(name)?))
+            Ok(PauseScope::Account(name))
         }
-        (None, Some(name)) => {
-            if !policies.iter().any(|policy| policy.policy == *name) {
-                return Err(format!("there is no policy {name:?}: nothing was changed").into());
+        (None, Some(text)) => {
+            let name =
+                PolicyName::parse(text).map_err(|error| format!("the policy name {text:?} {error}"))?;
+            let filter = Filter { policy: Some(text.clone()), ..Filter::default() };
+            if !in_force(filter).await? {
+                let known = on_disk().policies;
+                refuse_unknown("policy", text, known.contains(&name), known.iter().map(PolicyName::as_str))?;
             }
-            Ok(PauseScope::Policy(PolicyName::parse(name)?))
+            Ok(PauseScope::Policy(name))
         }
         (None, None) => Ok(PauseScope::All),
     }
+}
+
+fn refuse_unknown<'n>(
+    what: &str,
+    name: &str,
+    is_known: bool,
+    known: impl Iterator<Item = &'n str>,
+) -> Result<(), Failure> {
+    if is_known {
+        return Ok(());
+    }
+    let help = config::suggestion(name, known);
+    Err(format!("no {what} {name:?} is in force or in the files: nothing was changed; {help}").into())
 }

@@ -40,23 +40,60 @@ pub(super) fn table(heads: &[&str]) -> Table {
     table
 }
 
-/// Of the terminal that stdout is; None where it goes elsewhere, or nobody knows.
-pub(super) fn width() -> Option<usize> {
-    // A width of nothing is one that nobody knows.
-    table(&[]).width().filter(|width| *width > 0).map(usize::from)
-}
-
 pub(super) fn print_json(value: &impl Serialize) -> Outcome {
     print(&serde_json::to_string_pretty(value)?)
 }
 
 /// A reader that has seen enough, as `head` has, is no failure.
 pub(super) fn print(text: &str) -> Outcome {
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        Err(error) => Err(error.into()),
-        Ok(()) => Ok(ExitCode::SUCCESS),
+    Output::open().write(&format!("{text}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Stdout, for what comes in pieces.
+pub(super) struct Output(io::StdoutLock<'static>);
+
+impl Output {
+    pub(super) fn open() -> Output {
+        Output(io::stdout().lock())
     }
+
+    /// Whether anybody still listens.
+    pub(super) fn write(&mut self, text: &str) -> io::Result<bool> {
+        match self.0.write_all(text.as_bytes()).and_then(|()| self.0.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            written => written.map(|()| true),
+        }
+    }
+}
+
+/// A pretty JSON array, page by page.
+#[derive(Default)]
+pub(super) struct JsonArray {
+    has_begun: bool,
+}
+
+impl JsonArray {
+    pub(super) fn page<T: Serialize>(&mut self, rows: &[T]) -> serde_json::Result<String> {
+        let mut text = String::new();
+        for row in rows {
+            text.push_str(if self.has_begun { ",\n  " } else { "[\n  " });
+            // No text in JSON has a line break of its own.
+            text.push_str(&serde_json::to_string_pretty(row)?.replace('\n', "\n  "));
+            self.has_begun = true;
+        }
+        Ok(text)
+    }
+
+    pub(super) fn end(&self) -> String {
+        if self.has_begun { "\n]\n" } else { "[]\n" }.to_owned()
+    }
+}
+
+/// Of the terminal that stdout is; None where it goes elsewhere, or nobody knows.
+pub(super) fn width() -> Option<usize> {
+    // A width of nothing is one that nobody knows.
+    table(&[]).width().filter(|width| *width > 0).map(usize::from)
 }
 
 /// A message for the person, on stderr. Where nobody can read it there is nobody to complain to.
@@ -87,4 +124,21 @@ pub(super) fn yuan(amount: Fen) -> String {
         grouped.push(digit);
     }
     if cents == "00" { format!("{sign}{grouped}") } else { format!("{sign}{grouped}.{cents}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_in_pages_is_the_same_as_one_made_at_once() {
+        let rows =
+            [serde_json::json!({ "id": 1, "error": { "code": "a\nb" } }), serde_json::json!({ "id": 2 })];
+        for rows in [&rows[..], &rows[..1], &[]] {
+            let mut array = JsonArray::default();
+            let pages: String =
+                rows.iter().map(|row| array.page(std::slice::from_ref(row)).unwrap()).collect();
+            assert_eq!(pages + &array.end(), serde_json::to_string_pretty(rows).unwrap() + "\n");
+        }
+    }
 }

@@ -14,17 +14,18 @@ use crate::sandbox::seed::{self, Seed};
 use crate::sandbox::{self, Options, SECRET_KEY, TENCENT_KEY_PREFIX, VOLCENGINE_KEY_PREFIX};
 
 #[derive(Debug, Args)]
+#[command(after_long_help = seed_help())]
 pub(super) struct SandboxArgs {
     /// Where it listens: an address or a name, with a port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9500", value_parser = parse_address)]
     listen: SocketAddr,
     /// More instances, balances and faults (TOML; `--help` shows the format).
-    #[arg(long, value_name = "FILE", long_help = seed_help())]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     seed: Option<PathBuf>,
 }
 
 fn seed_help() -> String {
-    format!("More instances, balances and faults, in TOML:\n\n{}", seed::FORMAT)
+    format!("Seed file:\n\n{}", seed::FORMAT)
 }
 
 /// A name may have several addresses; of `localhost` the older kind is what most clients try.

@@ -6,7 +6,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Outcome, open_store_to_read, output};
+use super::times::Times;
+use super::{Outcome, ShownArgs, open_store_to_read, output};
 use crate::config::{self, Config, Environment};
 use crate::domain::written_time;
 use crate::store::{DaemonLock, InstanceRow, NextFiring, Pause, SetInForce};
@@ -45,7 +46,7 @@ struct SetStatus {
     refused: Option<String>,
 }
 
-pub(super) async fn status(config: &Path, json: bool) -> Outcome {
+pub(super) async fn status(config: &Path, args: &ShownArgs) -> Outcome {
     let (config, store) = match open_store_to_read(config).await? {
         Ok(opened) => opened,
         Err(code) => return Ok(code),
@@ -67,7 +68,10 @@ pub(super) async fn status(config: &Path, json: bool) -> Outcome {
         at_risk: store.instances_at_risk().await?,
         next_firings: row.next_firings,
     };
-    if json { output::print_json(&status) } else { output::print(&words(&status)) }
+    if args.json {
+        return output::print_json(&status);
+    }
+    output::print(&words(&status, &Times::of(&config, args.utc)?))
 }
 
 fn set_status(config: &Config, is_main_file_refused: bool, set: SetInForce) -> SetStatus {
@@ -81,8 +85,8 @@ fn set_status(config: &Config, is_main_file_refused: bool, set: SetInForce) -> S
     }
 }
 
-fn words(status: &Status) -> String {
-    let mut lines = vec![daemon_words(&status.daemon), set_words(&status.policies)];
+fn words(status: &Status, times: &Times) -> String {
+    let mut lines = vec![daemon_words(&status.daemon, times), set_words(&status.policies, times)];
     let runs: Vec<String> = status.runs.iter().map(|(state, count)| format!("{count} {state}")).collect();
     lines
         .push(format!("runs      {}", if runs.is_empty() { "none yet".to_owned() } else { runs.join(", ") }));
@@ -95,15 +99,21 @@ fn words(status: &Status) -> String {
     }
     for pause in &status.paused {
         let name = pause.name.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
-        let until = pause.until.map(|until| format!(", until {until}")).unwrap_or_default();
+        let until = pause.until.map(|until| format!(", until {}", times.at(until))).unwrap_or_default();
         let note = pause.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
         lines.push(format!(
             "paused    {}{name} since {} by {} ({}){until}{note}",
-            pause.scope, pause.since, pause.set_by, pause.kind
+            pause.scope,
+            times.at(pause.since),
+            pause.set_by,
+            pause.kind
         ));
     }
     for row in status.at_risk.iter().take(RISKS_SHOWN) {
-        let expiry = row.expires_at.as_deref().unwrap_or("expiry never observed");
+        let expiry = match row.expires_at.as_deref() {
+            Some(at) => format!("expires {}", times.text(Some(at))),
+            None => "expiry never observed".to_owned(),
+        };
         lines.push(format!(
             "AT RISK   {} ({}), {expiry}: `renewd why {}`",
             row.instance, row.policy, row.instance
@@ -113,14 +123,14 @@ fn words(status: &Status) -> String {
         lines.push(format!("          and {} more: `renewd instances`", status.at_risk.len() - RISKS_SHOWN));
     }
     for firing in &status.next_firings {
-        lines.push(format!("next      {} fires at {}", firing.policy, firing.due_at));
+        lines.push(format!("next      {} fires at {}", firing.policy, times.at(firing.due_at)));
     }
     lines.join("\n")
 }
 
-fn daemon_words(daemon: &DaemonStatus) -> String {
+fn daemon_words(daemon: &DaemonStatus, times: &Times) -> String {
     let version = daemon.version.as_deref().unwrap_or("?");
-    match (daemon.running, daemon.since) {
+    match (daemon.running, daemon.since.map(|since| times.at(since))) {
         (true, Some(since)) => {
             format!(
                 "daemon    running, pid {}, version {version}, since {since}",
@@ -129,12 +139,15 @@ fn daemon_words(daemon: &DaemonStatus) -> String {
         }
         (true, None) => "daemon    starting".to_owned(),
         (false, Some(since)) => format!("daemon    NOT running: stopped at {since}"),
+        (false, None) if daemon.version.is_none() => "daemon    NOT running: it was never started".to_owned(),
         (false, None) => "daemon    NOT running: it did not stop by itself".to_owned(),
     }
 }
 
-fn set_words(set: &SetStatus) -> String {
-    let since = set.accepted_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+fn set_words(set: &SetStatus, times: &Times) -> String {
+    let Some(since) = set.accepted_at.map(|at| times.at(at)) else {
+        return "policies  none yet: the service takes them from the files when it starts".to_owned();
+    };
     match (&set.refused, set.is_on_disk) {
         (Some(text), _) => {
             format!("policies  accepted {since}; the files on disk are REFUSED, an older set runs:\n{text}")

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Deserialize;
 
-use super::lists::{error_words, short_time};
-use super::{EXIT_FAILED, Outcome, open_store_to_read, output};
+use super::lists::error_words;
+use super::times::Times;
+use super::{EXIT_FAILED, Outcome, ShownArgs, open_store_to_read, output};
 use crate::domain::failure::Class;
 use crate::store::Story;
 
@@ -15,9 +16,8 @@ use crate::store::Story;
 pub(super) struct WhyArgs {
     /// The instance, such as crs-5a4py64p.
     instance: String,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    shown: ShownArgs,
 }
 
 #[derive(Deserialize)]
@@ -28,12 +28,12 @@ struct Test {
 }
 
 pub(super) async fn why(config: &Path, args: &WhyArgs) -> Outcome {
-    let store = match open_store_to_read(config).await? {
-        Ok((_, store)) => store,
+    let (config, store) = match open_store_to_read(config).await? {
+        Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
     let stories = store.stories(&args.instance).await?;
-    if args.json {
+    if args.shown.json {
         return output::print_json(&stories);
     }
     if stories.is_empty() {
@@ -43,11 +43,12 @@ pub(super) async fn why(config: &Path, args: &WhyArgs) -> Outcome {
         ));
         return Ok(ExitCode::from(EXIT_FAILED));
     }
-    let told: Vec<String> = stories.iter().map(tell).collect();
+    let times = Times::of(&config, args.shown.utc)?;
+    let told: Vec<String> = stories.iter().map(|story| tell(story, &times)).collect();
     output::print(&told.join("\n\n"))
 }
 
-fn tell(story: &Story) -> String {
+fn tell(story: &Story, times: &Times) -> String {
     let run = &story.run;
     let mut lines = vec![format!(
         "{} under policy {} (revision {}): run {} is {}",
@@ -58,9 +59,9 @@ fn tell(story: &Story) -> String {
         0 => String::new(),
         count => format!(", for {count} missed firings"),
     };
-    lines.push(format!("  due       {} ({}{missed})", short_time(Some(&run.due_at)), run.origin));
+    lines.push(format!("  due       {} ({}{missed})", times.text(Some(&run.due_at)), run.origin));
     if let Some(next) = &run.next_attempt_at {
-        lines.push(format!("  again     {}", short_time(Some(next))));
+        lines.push(format!("  again     {}", times.text(Some(next))));
     }
     let tests: Vec<Test> =
         story.verdict.as_deref().and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
@@ -80,18 +81,18 @@ fn tell(story: &Story) -> String {
         let code = attempt.code.as_deref().map(|code| format!(" {code}")).unwrap_or_default();
         (attempt.at.as_str(), format!("{}: {}{code}", attempt.api, attempt.class))
     });
-    lines.extend(folded("call", calls));
+    lines.extend(folded("call", calls, times));
     let looks = story
         .looks
         .iter()
         .map(|look| (look.at.as_str(), format!("row {}: {}", look.order_row, look.finding)));
-    lines.extend(folded("look", looks));
+    lines.extend(folded("look", looks, times));
     lines.extend(advice(story).map(|advice| format!("  you       {advice}")));
     lines.join("\n")
 }
 
 /// What repeats is one line with its first and last time.
-fn folded<'a>(what: &str, facts: impl Iterator<Item = (&'a str, String)>) -> Vec<String> {
+fn folded<'a>(what: &str, facts: impl Iterator<Item = (&'a str, String)>, times: &Times) -> Vec<String> {
     let mut groups: Vec<(&str, &str, u32, String)> = Vec::new();
     for (at, words) in facts {
         match groups.last_mut() {
@@ -100,13 +101,13 @@ fn folded<'a>(what: &str, facts: impl Iterator<Item = (&'a str, String)>) -> Vec
         }
     }
     let line = |(first, last, count, words): (&str, &str, u32, String)| {
-        let first = short_time(Some(first));
-        let times = if count > 1 {
-            format!(" (and {} times more, last {})", count - 1, short_time(Some(last)))
+        let first = times.text(Some(first));
+        let more = if count > 1 {
+            format!(" (and {} times more, last {})", count - 1, times.text(Some(last)))
         } else {
             String::new()
         };
-        format!("  {what:<9} {first} {words}{times}")
+        format!("  {what:<9} {first} {words}{more}")
     };
     groups.into_iter().map(line).collect()
 }

@@ -93,7 +93,10 @@ pub(crate) struct References<'r> {
 
 /// What can be read of an account: its provider even when the rest is refused.
 pub(crate) fn read(entry: &Entry<'_>, references: References<'_>) -> (Option<Provider>, Option<Account>) {
-    let Some(mut table) = entry.table(format!("account {}", quoted(entry.key))) else { return (None, None) };
+    let help = "write [account.NAME] and its keys on the lines below";
+    let Some(mut table) = entry.table(format!("account {}", quoted(entry.key)), help) else {
+        return (None, None);
+    };
     let provider = table
         .require("provider", "write provider = \"tencentcloud\" or \"volcengine\"")
         .and_then(|entry| entry.choice(&Provider::ALL.map(|provider| (provider.as_str(), provider))));
@@ -144,9 +147,10 @@ fn read_credentials(
     }
     let own = pairs.iter_mut().find(|(owner, _)| *owner == provider).map(|(_, entries)| entries)?;
     if !has_foreign {
-        for (name, _) in key_names(provider).iter().zip(own.iter()).filter(|(_, entry)| entry.is_none()) {
+        for (name, _) in key_names(provider).into_iter().zip(own.iter()).filter(|(_, entry)| entry.is_none())
+        {
             let help = format!("write {name} = \"credential:NAME\" (or env:NAME, file:PATH)");
-            table.fail_missing(format!("{} has no `{name}`", table.title()), &help);
+            table.fail_missing(&[name], &help);
         }
     }
     let mut take_own = |place: usize| own[place].take().and_then(|(_, reference)| reference);
@@ -239,7 +243,9 @@ fn read_rates(entry: &Entry<'_>, provider: Option<Provider>) -> Option<BTreeMap<
     let is_own = |owner: Provider| provider.is_none_or(|provider| provider == owner);
     let known: Vec<_> = KNOWN_APIS.iter().filter(|(owner, _)| is_own(*owner)).map(|(_, api)| *api).collect();
     let mut rates = BTreeMap::new();
-    for entry in entry.table("`rate`")?.named_entries() {
+    for entry in
+        entry.table("`rate`", "write for example rate = { \"redis:RenewInstance\" = 18 }")?.named_entries()
+    {
         if !known.contains(&entry.key) {
             let message = format!("{} is not an API whose rate can be set", quoted(entry.key));
             entry.fail_at_key(message, suggestion(entry.key, known.iter().copied()));
@@ -260,7 +266,7 @@ fn read_rates(entry: &Entry<'_>, provider: Option<Provider>) -> Option<BTreeMap<
 }
 
 fn read_budget(entry: &Entry<'_>) -> Option<Budget> {
-    let mut table = entry.table("`budget`")?;
+    let mut table = entry.table("`budget`", "write for example budget = { orders_per_day = 50 }")?;
     let budget = Budget {
         orders_per_day: table.take("orders_per_day").and_then(|e| e.whole_number(0..=MOST_ORDERS_PER_DAY)),
         cny_per_day: table.take("cny_per_day").and_then(|entry| read_amount(&entry)),

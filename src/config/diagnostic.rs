@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
@@ -28,7 +28,7 @@ pub struct Diagnostic {
 /// A file, and where in it; no spot when the file as a whole is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    pub file: PathBuf,
+    pub file: Arc<Path>,
     pub spot: Option<Spot>,
 }
 
@@ -52,7 +52,7 @@ impl Spot {
 }
 
 /// Beyond these, each is shown on a line of its own without its piece of the file.
-const SHOWN_IN_FULL: usize = 100;
+const SHOWN_IN_FULL: usize = 200;
 
 /// What a log line, or the row that `status` reads, holds of a refusal.
 const LOGGED_BYTES: usize = 16 * 1024;
@@ -139,7 +139,7 @@ impl Refusal {
         let mut file_order = HashMap::new();
         for found in &diagnostics {
             let next = file_order.len();
-            file_order.entry(found.place.file.clone()).or_insert(next);
+            file_order.entry(Arc::clone(&found.place.file)).or_insert(next);
         }
         diagnostics.sort_by_key(|found| {
             let spot = found.place.spot.as_ref().map(|spot| (spot.line, spot.column));
@@ -180,9 +180,12 @@ impl Refusal {
     }
 
     fn count(&self) -> String {
-        match self.mistakes().count() {
-            1 => "1 mistake".to_owned(),
-            count => format!("{count} mistakes"),
+        let counted =
+            |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let mistakes = self.mistakes().count();
+        match self.0.len() - mistakes {
+            0 => counted(mistakes, "mistake"),
+            warnings => format!("{}, {}", counted(mistakes, "mistake"), counted(warnings, "warning")),
         }
     }
 }

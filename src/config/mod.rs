@@ -4,8 +4,11 @@
 
 mod account;
 mod changes;
+mod clashes;
 mod diagnostic;
+mod encoding;
 mod environment;
+pub mod examples;
 mod line;
 mod plan;
 mod policies;
@@ -18,9 +21,12 @@ mod settings;
 mod source;
 mod syntax;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::Timestamp;
+
+use crate::domain::product::{AccountName, PolicyName};
 
 pub use account::{Account, Budget, CredentialSource, KNOWN_APIS};
 pub use diagnostic::{Diagnostic, Place, Refusal, Severity, Spot};
@@ -30,6 +36,7 @@ pub use policy::DEFAULT_WITHIN_DAYS;
 pub use settings::{Config, HistoryConfig, HttpConfig, LogConfig, LogFormat, RetryConfig};
 
 use reader::Findings;
+pub(crate) use reader::suggestion;
 use settings::{Secrets, Surroundings};
 
 /// Something read without a mistake, and what is doubtful about it.
@@ -82,6 +89,20 @@ pub fn load_policies(config: &Config, now: Timestamp) -> Result<Loaded<PolicySet
     let findings = Findings::default();
     let set = policies::read(&Surroundings::of(config), now, &findings);
     accept(set, findings)
+}
+
+/// What the files name, whatever else is wrong with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    pub accounts: BTreeSet<AccountName>,
+    pub policies: BTreeSet<PolicyName>,
+}
+
+/// Reads the names of accounts and policies: an order must be stoppable also while the files have mistakes.
+pub fn names(config: &Config, environment: &Environment) -> Names {
+    let read = settings::read(&config.source, environment, Secrets::LeftAlone, &Findings::default());
+    let accounts = read.ok().and_then(|(_, surroundings)| surroundings.accounts).unwrap_or_default();
+    Names { accounts: accounts.into_keys().collect(), policies: policies::read_names(&config.policies) }
 }
 
 /// Reads both, so that their mistakes are reported together.

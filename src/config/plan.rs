@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::policy::months_in_words;
 use crate::config::reader::Entry;
 use crate::domain::policy::{Renew, RenewWhen, ScheduleText};
-use crate::schedule::{Schedule, ScheduleError};
+use crate::schedule::{Schedule, ScheduleError, dialect};
 
 /// Firings over which the pace of an `every_fire` policy is averaged.
 const FIRINGS_AVERAGED: i32 = 12;
@@ -82,7 +82,10 @@ impl Plans {
             format!(
                 "up to {gap_days} days pass between two firings, more than `within_days` = {days}{by_default}"
             ),
-            format!("fire more often, or write within_days = {gap_days} or more"),
+            match dialect::seconds_meant(&schedule.expression) {
+                Some(meant) => format!("fire more often: {meant}; or write within_days = {gap_days} or more"),
+                None => format!("fire more often, or write within_days = {gap_days} or more"),
+            },
         );
     }
 

@@ -1,23 +1,25 @@
-//! The policy files as one set: their reading order, clashes between them, and their digest.
+//! The policy files as one set: their reading order, and their digest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::clashes::Clashes;
 use crate::config::plan::Plans;
 use crate::config::policy::{self, Draft};
-use crate::config::reader::{Findings, parse, quoted};
+use crate::config::reader::{Findings, parse};
+use crate::config::regular;
 use crate::config::settings::Surroundings;
 use crate::config::source::{Disclosure, SourceFile, unreadable};
-use crate::domain::policy::{ActionKind, Policy};
-use crate::domain::product::{Identity, InstanceId, PolicyName, Provider};
+use crate::domain::policy::Policy;
+use crate::domain::product::PolicyName;
 
 /// All policies of all files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,55 +34,93 @@ pub struct PolicySet {
 /// Where a policy is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicySource {
-    pub file: PathBuf,
+    pub file: Arc<Path>,
     /// From 1.
     pub line: usize,
 }
 
-/// Reads what it can of every file; the caller discards the set if there is a mistake.
+/// Reads what it can of every file, one after the other; the caller discards the set if there is a mistake.
 pub(crate) fn read(surroundings: &Surroundings, now: Timestamp, findings: &Findings) -> PolicySet {
-    let files = read_files(&surroundings.policies, findings);
     let mut plans = Plans::new(now);
     let mut clashes = Clashes::new(findings);
-    let mut set =
-        PolicySet { policies: vec![], sources: BTreeMap::new(), digest: digest(surroundings, &files) };
+    let mut digest = SetDigest::of(surroundings);
+    let (mut policies, mut sources, mut files) = (Vec::new(), BTreeMap::new(), 0);
     let mistakes_before = findings.mistake_count();
-    for file in &files {
-        for draft in read_file(file, surroundings, &mut plans, findings) {
-            clashes.look_at(file, &draft);
-            let Some(policy) = draft.policy else { continue };
-            let source =
-                PolicySource { file: file.path().to_owned(), line: file.line_number(draft.name_span.start) };
-            set.sources.insert(policy.name.clone(), source);
-            set.policies.push(policy);
+    for path in list(&surroundings.policies, findings) {
+        let Some(file) = read_bytes(&path, findings).and_then(|bytes| {
+            digest.add(&path, &bytes);
+            let file = SourceFile::of_bytes(&path, bytes, Disclosure::Open);
+            file.map_err(|mistake| findings.note(*mistake)).ok()
+        }) else {
+            continue;
+        };
+        for draft in read_file(&file, surroundings, &mut plans, findings) {
+            clashes.look_at(&file, &draft);
+            let start = Range::from(draft.name_span).start;
+            let Some(policy) = draft.into_policy() else { continue };
+            let source = PolicySource { file: file.shared_path(), line: file.line_number(start) };
+            sources.insert(policy.name.clone(), source);
+            policies.push(policy);
         }
+        files += 1;
     }
-    let found_nothing = set.policies.is_empty() && findings.mistake_count() == mistakes_before;
-    if let Some(file) = files.first().filter(|_| found_nothing) {
-        refuse_no_policy(file, findings);
+    let found_nothing = policies.is_empty() && findings.mistake_count() == mistakes_before;
+    if files > 0 && found_nothing {
+        refuse_no_policy(&surroundings.policies, findings);
     }
-    set
+    PolicySet { policies, sources, digest: digest.finish() }
 }
 
 /// The digest that [`PolicySet`] would have, without parsing: to see whether anything changed.
 pub(crate) fn read_digest(surroundings: &Surroundings, findings: &Findings) -> String {
-    digest(surroundings, &read_files(&surroundings.policies, findings))
+    let mut digest = SetDigest::of(surroundings);
+    for path in list(&surroundings.policies, findings) {
+        if let Some(bytes) = read_bytes(&path, findings) {
+            digest.add(&path, &bytes);
+        }
+    }
+    digest.finish()
 }
 
-fn read_files(path: &Path, findings: &Findings) -> Vec<SourceFile> {
-    let paths = match list_files(path) {
+/// The names that the files give their policies, whatever else is wrong with them.
+pub(crate) fn read_names(policies: &Path) -> BTreeSet<PolicyName> {
+    let findings = Findings::default();
+    let mut names = BTreeSet::new();
+    for path in list(policies, &findings) {
+        let Ok(file) = SourceFile::read(&path, Disclosure::Open) else { continue };
+        let (reader, root) = parse(&file, &findings);
+        let table = reader.root(&root).take("policy").and_then(|entry| entry.table("`policy`", ""));
+        let entries = table.map(|table| table.named_entries()).unwrap_or_default();
+        names.extend(entries.iter().filter_map(|entry| PolicyName::parse(entry.key).ok()));
+    }
+    names
+}
+
+fn list(path: &Path, findings: &Findings) -> Vec<PathBuf> {
+    match list_files(path) {
+        Ok(paths) if paths.is_empty() => {
+            let message = format!("there is no policy file (*.toml) in {}", path.display());
+            findings.mistake_of_file(path, message, "write one, such as the example policies.d/redis.toml");
+            paths
+        }
         Ok(paths) => paths,
         Err(error) => {
             findings.note(*unreadable(path, &error));
-            return Vec::new();
+            Vec::new()
         }
-    };
-    if paths.is_empty() {
-        let message = format!("there is no policy file (*.toml) in {}", path.display());
-        findings.mistake_of_file(path, message, "write one, such as the example policies.d/redis.toml");
     }
-    let read = |path: &PathBuf| SourceFile::read(path, Disclosure::Open);
-    paths.iter().filter_map(|path| read(path).map_err(|mistake| findings.note(*mistake)).ok()).collect()
+}
+
+fn read_bytes(path: &Path, findings: &Findings) -> Option<Vec<u8>> {
+    let note = |error: io::Error| match error.kind() {
+        io::ErrorKind::IsADirectory => {
+            let message = format!("{} is a folder with the name of a policy file", path.display());
+            let help = "give it a name without .toml, or move it away: folders in here are not read";
+            findings.mistake_of_file(path, message, help);
+        }
+        _ => findings.note(*unreadable(path, &error)),
+    };
+    regular::read(path).map_err(note).ok()
 }
 
 /// One file, or those of a folder in name order. Hidden files are editors' and are left alone.
@@ -105,136 +145,55 @@ fn read_file(
 ) -> Vec<Draft> {
     let (reader, root) = parse(file, findings);
     let mut root = reader.root(&root);
-    let table = root.take("policy").and_then(|entry| entry.table("`policy`"));
+    let help = "write [policy.NAME] and its keys on the lines below";
+    let table = root.take("policy").and_then(|entry| entry.table("`policy`", help));
     let entries = table.map(|table| table.named_entries()).unwrap_or_default();
-    root.refuse_unknown_keys();
+    root.refuse_unknown_keys_but_for(key_of_main_file);
     entries.iter().filter_map(|entry| policy::read(entry, surroundings, plans)).collect()
+}
+
+fn key_of_main_file(key: &str) -> Option<&'static str> {
+    const OF_MAIN_FILE: [&str; 8] =
+        ["account", "database", "history", "http", "log", "policies", "retry", "timezone"];
+    OF_MAIN_FILE
+        .contains(&key)
+        .then_some("it belongs into renewd.toml; a policy file holds [policy.NAME] only")
 }
 
 /// A file cut short by an editor or a full disk looks the same as one emptied on purpose, and taking it for that
 /// would retire every policy in silence.
-fn refuse_no_policy(file: &SourceFile, findings: &Findings) {
-    findings.note(Diagnostic {
-        severity: Severity::Error,
-        message: "the policy files hold no policy at all: taking them would retire every one".to_owned(),
-        place: file.place(0..0),
-        related: None,
-        help: Some(
-            "write [policy.NAME], or take the comment signs off an example; to renew nothing on purpose write \
-             enabled = false into the policies, or run `renewd pause`"
-                .to_owned(),
-        ),
-    });
-}
-
-/// Names and instances seen so far, over all files.
-struct Clashes<'f> {
-    findings: &'f Findings,
-    names: HashMap<PolicyName, Spanned<'f>>,
-    /// Without the region: a vendor gives an id once, so in a second region it is a slip of the pen.
-    instances: HashMap<(Provider, InstanceId, ActionKind), Listed<'f>>,
-}
-
-type Spanned<'f> = (&'f SourceFile, Range<usize>);
-
-/// Where an instance was listed first.
-struct Listed<'f> {
-    place: Spanned<'f>,
-    /// The place of the policy's name, which tells one policy from another.
-    policy: usize,
-    identity: Identity,
-}
-
-impl<'f> Clashes<'f> {
-    fn new(findings: &'f Findings) -> Self {
-        Clashes { findings, names: HashMap::new(), instances: HashMap::new() }
-    }
-
-    fn look_at(&mut self, file: &'f SourceFile, draft: &Draft) {
-        if let Some(name) = &draft.name {
-            let span = draft.name_span.clone();
-            if let Some(first) = self.names.get(name) {
-                let message = format!("there are two policies named {}", quoted(name.as_str()));
-                let help = "a name is unique over all files: rename one";
-                self.note(file, span, message, first, "first here", help);
-            } else {
-                self.names.insert(name.clone(), (file, span));
-            }
-        }
-        let (Some(product), Some(region), Some(action)) = (draft.product, &draft.region, draft.action) else {
-            return;
-        };
-        for (instance, span) in &draft.instances {
-            let identity = Identity::new(product, region, instance);
-            let key = (identity.provider, instance.clone(), action);
-            if let Some(first) = self.instances.get(&key) {
-                self.note_twice(file, draft, span, first, &identity, action);
-                continue;
-            }
-            let place = (file, span.clone());
-            self.instances.insert(key, Listed { place, policy: draft.name_span.start, identity });
-        }
-    }
-
-    fn note_twice(
-        &self,
-        file: &SourceFile,
-        draft: &Draft,
-        span: &Range<usize>,
-        first: &Listed<'_>,
-        second: &Identity,
-        action: ActionKind,
-    ) {
-        let id = quoted(second.instance.as_str());
-        let (first_region, region) = (&first.identity.region, &second.region);
-        let is_same_policy = std::ptr::eq(first.place.0, file) && first.policy == draft.name_span.start;
-        let (message, label, help) = if is_same_policy {
-            (format!("{id} is listed twice"), "first here".to_owned(), "remove one")
-        } else if first_region == region {
-            let help = "one instance belongs to one policy of an action: take it out of one list";
-            (format!("two policies {} {id}", action.as_str()), "first here".to_owned(), help)
-        } else {
-            let help = "an id exists in one region only: keep it where the console shows it";
-            let message = format!("two policies {} {id}, in {first_region} and in {region}", action.as_str());
-            (message, format!("first here, in {first_region}"), help)
-        };
-        self.note(file, span.clone(), message, &first.place, &label, help);
-    }
-
-    fn note(
-        &self,
-        file: &SourceFile,
-        span: Range<usize>,
-        message: String,
-        (first_file, first_span): &Spanned<'_>,
-        label: &str,
-        help: &str,
-    ) {
-        self.findings.note(Diagnostic {
-            severity: Severity::Error,
-            message,
-            place: file.place(span),
-            related: Some((first_file.place(first_span.clone()), label.to_owned())),
-            help: Some(help.to_owned()),
-        });
-    }
+fn refuse_no_policy(files: &Path, findings: &Findings) {
+    let message = "the policy files hold no policy at all: taking them would retire every one".to_owned();
+    let help = "write [policy.NAME], or take the comment signs off an example; to renew nothing on purpose write \
+                enabled = false into the policies, or run `renewd pause`";
+    findings.mistake_of_file(files, message, help);
 }
 
 /// Lengths go before contents, so that no two sets write the same bytes.
-fn digest(surroundings: &Surroundings, files: &[SourceFile]) -> String {
-    let mut hash = Sha256::new();
-    let mut add = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_be_bytes());
-        hash.update(bytes);
-    };
-    add(surroundings.timezone.as_bytes());
-    for (name, provider) in surroundings.accounts.iter().flatten() {
-        add(name.as_str().as_bytes());
-        add(provider.map_or("", |provider| provider.as_str()).as_bytes());
+struct SetDigest(Sha256);
+
+impl SetDigest {
+    fn of(surroundings: &Surroundings) -> SetDigest {
+        let mut digest = SetDigest(Sha256::new());
+        digest.add_bytes(surroundings.timezone.as_bytes());
+        for (name, provider) in surroundings.accounts.iter().flatten() {
+            digest.add_bytes(name.as_str().as_bytes());
+            digest.add_bytes(provider.map_or("", |provider| provider.as_str()).as_bytes());
+        }
+        digest
     }
-    for file in files {
-        add(file.path().file_name().unwrap_or_default().as_encoded_bytes());
-        add(file.text().as_bytes());
+
+    fn add(&mut self, path: &Path, bytes: &[u8]) {
+        self.add_bytes(path.file_name().unwrap_or_default().as_encoded_bytes());
+        self.add_bytes(bytes);
     }
-    HEXLOWER.encode(&hash.finalize())
+
+    fn add_bytes(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> String {
+        HEXLOWER.encode(&self.0.finalize())
+    }
 }

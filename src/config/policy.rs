@@ -15,6 +15,7 @@ use crate::domain::policy::{
 use crate::domain::product::{
     AccountName, InstanceId, PolicyName, Product, Provider, Region, TencentProduct,
 };
+use crate::schedule::dialect::{self, Misreading};
 
 /// A policy that does not say when expects this many days' notice.
 pub const DEFAULT_WITHIN_DAYS: u32 = 15;
@@ -25,32 +26,67 @@ const MOST_WITHIN_DAYS: u32 = 1_830;
 const SHORTEST_MONTH_DAYS: u32 = 28;
 const LONGEST_TERM_MONTHS: u32 = 1_200;
 
+const ZONE_HELP: &str = "write for example timezone = \"Asia/Shanghai\"";
+
 /// A policy as far as it could be read: enough to find clashes even when it is refused.
 pub(crate) struct Draft {
+    /// The name as it is written, for messages.
+    pub(crate) title: String,
     pub(crate) name: Option<PolicyName>,
-    pub(crate) name_span: Range<usize>,
+    pub(crate) name_span: Span,
     pub(crate) product: Option<Product>,
     pub(crate) region: Option<Region>,
-    pub(crate) instances: Vec<(InstanceId, Range<usize>)>,
+    pub(crate) instances: Vec<InstanceId>,
+    /// Of each instance.
+    pub(crate) spans: Vec<Span>,
     pub(crate) action: Option<ActionKind>,
-    /// None when something is missing; what is wrong may be left out of it, since a set with a
-    /// mistake is refused as a whole.
-    pub(crate) policy: Option<Policy>,
+    /// Without its instances. None when something is missing; what is wrong may be left out of it, since a set with
+    /// a mistake is refused as a whole.
+    policy: Option<Policy>,
+}
+
+/// A range of bytes in half the room: a policy may have very many places.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl From<Range<usize>> for Span {
+    fn from(range: Range<usize>) -> Span {
+        let short = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Span { start: short(range.start), end: short(range.end) }
+    }
+}
+
+impl From<Span> for Range<usize> {
+    fn from(span: Span) -> Range<usize> {
+        span.start as usize..span.end as usize
+    }
+}
+
+impl Draft {
+    pub(crate) fn into_policy(self) -> Option<Policy> {
+        let instances = self.instances;
+        self.policy.map(|policy| Policy { instances, ..policy })
+    }
 }
 
 pub(crate) fn read(entry: &Entry<'_>, surroundings: &Surroundings, plans: &mut Plans) -> Option<Draft> {
-    let mut table = entry.table(format!("policy {}", quoted(entry.key)))?;
+    let title = quoted(entry.key);
+    let mut table =
+        entry.table(format!("policy {title}"), "write [policy.NAME] and its keys on the lines below")?;
     let name = read_name(entry);
     let account = read_account(&mut table, surroundings.accounts.as_ref());
     let provider = account.as_ref().and_then(|(_, provider)| *provider);
     let product = read_product(&mut table, provider, account.as_ref().map(|(name, _)| name));
     let region = read_region(&mut table, product);
-    let instances = read_instances(&mut table, product);
+    let (instances, spans) = read_instances(&mut table, product).into_iter().unzip();
     let schedule = read_schedule(&mut table, &surroundings.timezone, plans);
     let action = read_action(&mut table, product);
     let enabled = table.take("enabled").map_or(Some(true), |entry| entry.boolean());
     let terms = read_terms(&mut table, product, action.terms);
-    table.refuse_unknown_keys();
+    table.refuse_unknown_keys_but_for(key_of_another_table);
     if let (Some((text, schedule_entry)), Some((renew, days_entry))) = (&schedule, &action.renew) {
         plans.warn(schedule_entry, days_entry.as_ref(), text, *renew);
     }
@@ -64,20 +100,30 @@ pub(crate) fn read(entry: &Entry<'_>, surroundings: &Surroundings, plans: &mut P
             Some((schedule, _)),
             Some((enabled, terms)),
         ) => {
-            let instances = instances.iter().map(|(id, _)| id.clone()).collect();
+            let instances = Vec::new();
             Some(Policy { name, account, product, region, instances, schedule, enabled, terms })
         }
         _ => None,
     };
-    Some(Draft {
-        name,
-        name_span: entry.key_span.clone(),
-        product,
-        region,
-        instances,
-        action: action.kind,
-        policy,
-    })
+    let name_span = entry.key_span.clone().into();
+    Some(Draft { title, name, name_span, product, region, instances, spans, action: action.kind, policy })
+}
+
+/// Keys that are known, and belong elsewhere.
+fn key_of_another_table(key: &str) -> Option<&'static str> {
+    match key {
+        "months" | "within_days" | "every_fire" => {
+            Some("it belongs into `renew`, such as renew = { months = 12, within_days = 15 }")
+        }
+        "mem_size_mb" | "shards" | "replicas" | "allow_shrink" => {
+            Some("it belongs into `upgrade`, such as upgrade = { mem_size_mb = 4096, replicas = 2 }")
+        }
+        "secret_id" | "secret_key" | "access_key_id" | "secret_access_key" | "token" => Some(
+            "keys belong, as references, to an [account.NAME] of renewd.toml; a secret that stood here should be \
+             replaced at the cloud",
+        ),
+        _ => None,
+    }
 }
 
 fn read_name(entry: &Entry<'_>) -> Option<PolicyName> {
@@ -97,8 +143,9 @@ fn read_account(
     table: &mut Table<'_>,
     accounts: Option<&Accounts>,
 ) -> Option<(AccountName, Option<Provider>)> {
-    let entry = table.require("account", "write account = \"NAME\" of an [account.NAME] in renewd.toml")?;
-    let text = entry.text()?;
+    let help = "write account = \"NAME\" of an [account.NAME] in renewd.toml";
+    let entry = table.require("account", help)?;
+    let text = entry.text_or(help)?;
     let name = match AccountName::parse(text) {
         Ok(name) => name,
         Err(error) => {
@@ -124,8 +171,9 @@ fn read_product(
     provider: Option<Provider>,
     account: Option<&AccountName>,
 ) -> Option<Product> {
-    let entry = table.require("product", "write for example product = \"redis\"")?;
-    let text = entry.text()?;
+    let help = "write for example product = \"redis\"";
+    let entry = table.require("product", help)?;
+    let text = entry.text_or(help)?;
     let everywhere = || Provider::ALL.into_iter().find_map(|provider| Product::parse(provider, text));
     let own = provider.map_or_else(everywhere, |provider| Product::parse(provider, text));
     if let Some(product) = own {
@@ -163,18 +211,18 @@ fn all_products() -> impl Iterator<Item = Product> {
     Provider::ALL.into_iter().flat_map(|provider| provider.products().iter().copied())
 }
 
-fn read_instances(table: &mut Table<'_>, product: Option<Product>) -> Vec<(InstanceId, Range<usize>)> {
+fn read_instances(table: &mut Table<'_>, product: Option<Product>) -> Vec<(InstanceId, Span)> {
     let example = product.and_then(|product| product.id_prefixes().first()).copied().unwrap_or("crs-");
     let help = format!("write instances = [\"{example}…\"]");
     let Some(entry) = table.require("instances", &help) else { return Vec::new() };
-    let items = entry.items("a list of instance ids");
+    let items = entry.items("a list of instance ids", &help);
     if items.as_ref().is_some_and(Vec::is_empty) {
         entry.fail("`instances` is empty", help);
     }
     items.iter().flatten().filter_map(|item| read_instance(item, product)).collect()
 }
 
-fn read_instance(item: &Entry<'_>, product: Option<Product>) -> Option<(InstanceId, Range<usize>)> {
+fn read_instance(item: &Entry<'_>, product: Option<Product>) -> Option<(InstanceId, Span)> {
     let text = item.text()?;
     let id = match InstanceId::parse(text) {
         Ok(id) => id,
@@ -186,13 +234,13 @@ fn read_instance(item: &Entry<'_>, product: Option<Product>) -> Option<(Instance
             return None;
         }
     };
-    let Some(product) = product else { return Some((id, item.span())) };
+    let Some(product) = product else { return Some((id, item.span().into())) };
     let has_prefix_of = |product: Product| {
         let rest = product.id_prefixes().iter().find_map(|prefix| text.strip_prefix(prefix));
         rest.is_some_and(|rest| !rest.is_empty())
     };
     if has_prefix_of(product) {
-        return Some((id, item.span()));
+        return Some((id, item.span().into()));
     }
     let prefixes: Vec<_> = product.id_prefixes().iter().map(|prefix| format!("`{prefix}`")).collect();
     let mut help = format!("ids of {product} begin with {}", prefixes.join(" or "));
@@ -212,7 +260,7 @@ fn read_schedule<'a>(
     let entry = table.require("schedule", help);
     let zone_entry = table.take("timezone");
     let zone = match &zone_entry {
-        Some(entry) => entry.text().and_then(|zone| {
+        Some(entry) => entry.text_or(ZONE_HELP).and_then(|zone| {
             let checked = plans.check_zone(zone);
             checked.map_err(|error| entry.fail(error.to_string(), error.help())).ok()?;
             Some(zone)
@@ -220,10 +268,13 @@ fn read_schedule<'a>(
         None => Some(default_zone),
     };
     let entry = entry?;
-    let expression = entry.text()?.trim();
+    let expression = entry.text_or(help)?.trim();
     if let Err(error) = plans.check_expression(expression) {
         entry.fail(error.to_string(), error.help());
         return None;
+    }
+    if let Some(Misreading { does, meant }) = dialect::seconds_not_meant(expression) {
+        entry.reader.warn(entry.span(), format!("{} {does}", quoted(expression)), meant);
     }
     Some((ScheduleText { expression: expression.to_owned(), zone: zone?.to_owned() }, entry))
 }
@@ -254,15 +305,17 @@ fn read_action<'a>(table: &mut Table<'a>, product: Option<Product>) -> ReadActio
             ReadAction::default()
         }
         (None, None) => {
-            let message = format!("{} has neither `renew` nor `upgrade`", table.title());
-            table.fail_missing(message, "write for example renew = { months = 12, within_days = 15 }");
+            table.fail_missing(
+                &["renew", "upgrade"],
+                "write for example renew = { months = 12, within_days = 15 }",
+            );
             ReadAction::default()
         }
     }
 }
 
 fn read_renew<'a>(entry: &Entry<'a>, product: Option<Product>) -> Option<(Renew, Option<Entry<'a>>)> {
-    let mut table = entry.table("`renew`")?;
+    let mut table = entry.table("`renew`", "write for example renew = { months = 12, within_days = 15 }")?;
     let months_help = match product {
         Some(product) => format!("{product} is sold for {} months", product.months_on_sale()),
         None => "write for example months = 12".to_owned(),
@@ -315,7 +368,7 @@ fn warn_if_always_due(days_entry: Option<&Entry<'_>>, renew: Renew) {
 }
 
 fn read_upgrade(entry: &Entry<'_>, product: Option<Product>) -> Option<Upgrade> {
-    let mut table = entry.table("`upgrade`")?;
+    let mut table = entry.table("`upgrade`", "write for example upgrade = { mem_size_mb = 4096 }")?;
     let size = table.require("mem_size_mb", "write the size per shard, such as mem_size_mb = 4096");
     let mem_size_mb = size.and_then(|entry| entry.whole_number(1..=u32::MAX));
     let mut count = |key| match table.take(key) {

@@ -46,7 +46,7 @@ impl Findings {
         self.note(Diagnostic {
             severity: Severity::Error,
             message,
-            place: Place { file: file.to_owned(), spot: None },
+            place: Place { file: file.into(), spot: None },
             related: None,
             help: Some(help.to_owned()),
         });
@@ -72,6 +72,9 @@ pub(crate) fn parse<'a>(file: &'a SourceFile, findings: &'a Findings) -> (Reader
     let mut second_table = None;
     for (span, error) in mistakes {
         let line = file.line_number(span.start);
+        if file.is_broken(line) {
+            continue;
+        }
         let message = error.message();
         if syntax::is_duplicate(message) {
             if file.is_header(line) {
@@ -81,8 +84,9 @@ pub(crate) fn parse<'a>(file: &'a SourceFile, findings: &'a Findings) -> (Reader
                 continue;
             }
         }
-        reader.fail(span.clone(), message, syntax::help(message, &file.text()[span.start..]));
-        file.mark_broken(line);
+        let slip = syntax::slip(message, &file.text()[span.start..]);
+        reader.fail(span.clone(), slip.message, slip.help);
+        if slip.swallows { file.mark_broken_from(line) } else { file.mark_broken(line) }
     }
     (reader, root)
 }
@@ -112,10 +116,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn root(self, table: &'a Spanned<DeTable<'a>>) -> Table<'a> {
         Table {
             reader: self,
-            title: "the file".to_owned(),
+            title: None,
             span: 0..0,
             entries: table.get_ref(),
-            asked: vec![],
+            asked: Vec::new(),
+            missing: Vec::new(),
         }
     }
 }
@@ -123,16 +128,27 @@ impl<'a> Reader<'a> {
 /// A table, and which of its keys were asked for: the rest is unknown.
 pub(crate) struct Table<'a> {
     reader: Reader<'a>,
-    title: String,
+    /// None: the file's own.
+    title: Option<String>,
     /// Where something missing is reported.
     span: Range<usize>,
     entries: &'a DeTable<'a>,
     asked: Vec<&'static str>,
+    missing: Vec<Missing>,
 }
+
+/// What should be there, told once all that is there is known: a key misspelt is one mistake, not two.
+struct Missing {
+    any_of: Vec<&'static str>,
+    help: String,
+}
+
+/// What to say of a key that is known, but not here.
+pub(crate) type Elsewhere = fn(&str) -> Option<&'static str>;
 
 impl<'a> Table<'a> {
     pub(crate) fn title(&self) -> &str {
-        &self.title
+        self.title.as_deref().unwrap_or("the file")
     }
 
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Entry<'a>> {
@@ -144,15 +160,14 @@ impl<'a> Table<'a> {
     pub(crate) fn require(&mut self, key: &'static str, help: &str) -> Option<Entry<'a>> {
         let found = self.take(key);
         if found.is_none() {
-            self.fail_missing(format!("{} has no `{key}`", self.title), help);
+            self.fail_missing(&[key], help);
         }
         found
     }
 
-    pub(crate) fn fail_missing(&self, message: String, help: &str) {
-        if !self.reader.is_broken {
-            self.reader.fail(self.span.clone(), message, help);
-        }
+    /// One of `any_of` should be there.
+    pub(crate) fn fail_missing(&mut self, any_of: &[&'static str], help: &str) {
+        self.missing.push(Missing { any_of: any_of.to_vec(), help: help.to_owned() });
     }
 
     /// All entries of a table whose keys are names, in the order of the file.
@@ -172,14 +187,36 @@ impl<'a> Table<'a> {
     }
 
     pub(crate) fn refuse_unknown_keys(self) {
+        self.refuse_unknown_keys_but_for(|_| None);
+    }
+
+    pub(crate) fn refuse_unknown_keys_but_for(self, elsewhere: Elsewhere) {
         if self.reader.is_broken {
             return;
         }
+        let place = self.title.as_ref().map(|title| format!(" in {title}")).unwrap_or_default();
+        let mut meant = Vec::new();
         for entry in self.named_entries() {
-            if !self.asked.contains(&entry.key) {
-                let message = format!("{} has no key {}", self.title, quoted(entry.key));
-                entry.fail_at_key(message, suggestion(entry.key, self.asked.iter().copied()));
+            if self.asked.contains(&entry.key) {
+                continue;
             }
+            let known = self.asked.iter().copied();
+            let help = match elsewhere(entry.key) {
+                Some(help) => help.to_owned(),
+                None => suggestion(entry.key, known.clone()),
+            };
+            meant.extend(nearest(entry.key, known));
+            entry.fail_at_key(format!("unknown key {}{place}", quoted(entry.key)), help);
+        }
+        for Missing { any_of, help } in &self.missing {
+            if any_of.iter().any(|key| meant.contains(key)) {
+                continue;
+            }
+            let message = match any_of.as_slice() {
+                [one, other] => format!("{} has neither `{one}` nor `{other}`", self.title()),
+                keys => format!("{} has no `{}`", self.title(), keys.join("`, `")),
+            };
+            self.reader.fail(self.span.clone(), message, help.as_str());
         }
     }
 }
@@ -224,7 +261,12 @@ impl<'a> Entry<'a> {
     /// Text on one line. Of any other nothing is ever repeated: for want of a closing quote it may
     /// have swallowed a secret.
     pub(crate) fn text(&self) -> Option<&'a str> {
-        self.text_that_is("text in quotes", "write text in quotes")
+        self.text_or("write text in quotes")
+    }
+
+    /// As [`Entry::text`]; `help` says how it is written.
+    pub(crate) fn text_or(&self, help: &str) -> Option<&'a str> {
+        self.text_that_is("text in quotes", help)
     }
 
     /// As [`Entry::text`], where what is wanted has a name of its own.
@@ -292,7 +334,8 @@ impl<'a> Entry<'a> {
     }
 
     pub(crate) fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
-        let text = self.text()?;
+        let known: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let text = self.text_or(&format!("write {}", known.join(" or ")))?;
         let found = choices.iter().find(|(name, _)| *name == text);
         if found.is_none() {
             let message = format!("`{}` cannot be {}", self.key, quoted(text));
@@ -301,25 +344,26 @@ impl<'a> Entry<'a> {
         found.map(|(_, value)| *value)
     }
 
-    /// `title` is what messages call it.
-    pub(crate) fn table(&self, title: impl Into<String>) -> Option<Table<'a>> {
+    /// `title` is what messages call it, `help` how it is written.
+    pub(crate) fn table(&self, title: impl Into<String>, help: &str) -> Option<Table<'a>> {
         let Some(entries) = self.value.get_ref().as_table() else {
-            self.fail_kind("a table");
+            self.fail_kind_with("a table", help);
             return None;
         };
         Some(Table {
             reader: self.reader,
-            title: title.into(),
+            title: Some(title.into()),
             span: self.key_span.clone(),
             entries,
             asked: Vec::new(),
+            missing: Vec::new(),
         })
     }
 
     /// The items of a list, each an entry under the list's key.
-    pub(crate) fn items(&self, wanted: &str) -> Option<Vec<Entry<'a>>> {
+    pub(crate) fn items(&self, wanted: &str, help: &str) -> Option<Vec<Entry<'a>>> {
         let Some(items) = self.value.get_ref().as_array() else {
-            self.fail_kind(wanted);
+            self.fail_kind_with(wanted, help);
             return None;
         };
         Some(items.iter().map(|value| Entry { value, ..self.clone() }).collect())

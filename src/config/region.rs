@@ -7,8 +7,9 @@ use crate::domain::region;
 const CVM_V2: Product = Product::TencentCloud(TencentProduct::CvmV2);
 
 pub(crate) fn read_region(table: &mut Table<'_>, product: Option<Product>) -> Option<Region> {
-    let entry = table.require("region", "write for example region = \"ap-guangzhou\"")?;
-    let text = entry.text()?;
+    let help = "write for example region = \"ap-guangzhou\"";
+    let entry = table.require("region", help)?;
+    let text = entry.text_or(help)?;
     let region = match Region::parse(text) {
         Ok(region) => region,
         Err(error) => {

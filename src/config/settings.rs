@@ -165,7 +165,10 @@ pub(crate) fn read(
         retry: root.take("retry").and_then(|entry| read_retry(&entry)).unwrap_or_default(),
         history: root.take("history").and_then(|entry| read_history(&entry)).unwrap_or_default(),
     };
-    root.refuse_unknown_keys();
+    root.refuse_unknown_keys_but_for(|key| {
+        (key == "policy")
+            .then_some("policies belong into files of their own, in the folder that `policies` names")
+    });
     let surroundings = Surroundings {
         policies: config.policies.clone(),
         timezone: config.timezone.clone(),
@@ -189,7 +192,8 @@ type Declared = (BTreeMap<AccountName, Option<Provider>>, BTreeMap<AccountName, 
 
 fn read_accounts(root: &mut Table<'_>, references: References<'_>) -> Declared {
     let mut declared = Declared::default();
-    let Some(table) = root.take("account").and_then(|entry| entry.table("`account`")) else {
+    let help = "write [account.NAME] and its keys on the lines below";
+    let Some(table) = root.take("account").and_then(|entry| entry.table("`account`", help)) else {
         return declared;
     };
     for entry in table.named_entries() {
@@ -255,7 +259,7 @@ fn read_log(root: &mut Table<'_>, environment: &Environment, findings: &Findings
 }
 
 fn read_log_table(entry: &Entry<'_>) -> Option<LogConfig> {
-    let mut table = entry.table("`log`")?;
+    let mut table = entry.table("`log`", "write [log] and its keys on the lines below")?;
     let formats = [
         ("auto", LogFormat::Auto),
         ("journal", LogFormat::Journal),
@@ -322,7 +326,7 @@ fn is_module_path(text: &str) -> bool {
 }
 
 fn read_http(entry: &Entry<'_>) -> Option<HttpConfig> {
-    let mut table = entry.table("`http`")?;
+    let mut table = entry.table("`http`", "write [http] and its keys on the lines below")?;
     let listen = table.take("listen").map(|entry| read_listen(&entry));
     table.refuse_unknown_keys();
     match listen {
@@ -344,7 +348,7 @@ fn read_listen(entry: &Entry<'_>) -> Option<SocketAddr> {
 }
 
 fn read_retry(entry: &Entry<'_>) -> Option<RetryConfig> {
-    let mut table = entry.table("`retry`")?;
+    let mut table = entry.table("`retry`", "write [retry] and its keys on the lines below")?;
     let default = RetryConfig::default();
     let mut number = |key, most: u32, default: u32| {
         let entry = table.take(key);
@@ -367,7 +371,7 @@ fn read_retry(entry: &Entry<'_>) -> Option<RetryConfig> {
 }
 
 fn read_history(entry: &Entry<'_>) -> Option<HistoryConfig> {
-    let mut table = entry.table("`history`")?;
+    let mut table = entry.table("`history`", "write [history] and its keys on the lines below")?;
     let default = HistoryConfig::default();
     let mut days = |key, default: u32| {
         table.take(key).and_then(|entry| entry.whole_number(1..=LONGEST_HISTORY_DAYS)).unwrap_or(default)

@@ -1,14 +1,16 @@
 //! A configuration file in memory: its lines, and which part of a line may be shown.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::config::diagnostic::{Diagnostic, Place, Severity};
+use crate::config::encoding::{self, Misread};
 use crate::config::line::ShownLine;
 use crate::config::regular;
 use crate::domain::secret::SecretRef;
@@ -57,7 +59,7 @@ pub(crate) enum Disclosure {
 }
 
 pub(crate) struct SourceFile {
-    path: PathBuf,
+    path: Arc<Path>,
     text: String,
     line_starts: Vec<usize>,
     /// By line: whether it begins inside a text over several lines.
@@ -66,6 +68,8 @@ pub(crate) struct SourceFile {
     headers: Vec<Option<usize>>,
     /// Lines whose syntax is broken.
     broken_lines: RefCell<HashSet<usize>>,
+    /// From this line on all is misread.
+    broken_from: Cell<usize>,
     disclosure: Disclosure,
     /// Lines as they may be shown; one long line may be the place of many mistakes.
     shown_lines: RefCell<HashMap<usize, Rc<ShownLine>>>,
@@ -76,22 +80,22 @@ impl SourceFile {
     /// The file cannot be read or is not UTF-8.
     pub(crate) fn read(path: &Path, disclosure: Disclosure) -> Result<SourceFile, Box<Diagnostic>> {
         let bytes = regular::read(path).map_err(|error| unreadable(path, &error))?;
-        match String::from_utf8(bytes) {
-            Ok(text) => Ok(SourceFile::new(path, text, disclosure)),
-            Err(error) => {
-                let at = error.utf8_error().valid_up_to();
-                let lossy = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                let end = at + char::REPLACEMENT_CHARACTER.len_utf8();
-                let file = SourceFile::new(path, lossy, disclosure);
-                Err(Box::new(Diagnostic {
-                    severity: Severity::Error,
-                    message: "the file is not UTF-8 text".to_owned(),
-                    place: file.place(at..end),
-                    related: None,
-                    help: Some("save it as UTF-8".to_owned()),
-                }))
-            }
-        }
+        SourceFile::of_bytes(path, bytes, disclosure)
+    }
+
+    /// # Errors
+    /// They are not UTF-8.
+    pub(crate) fn of_bytes(
+        path: &Path,
+        bytes: Vec<u8>,
+        disclosure: Disclosure,
+    ) -> Result<SourceFile, Box<Diagnostic>> {
+        encoding::decode(bytes).map(|text| SourceFile::new(path, text, disclosure)).map_err(|misread| {
+            let Misread { text, span, message, help } = misread;
+            let place = SourceFile::new(path, text, disclosure).place(span);
+            let help = Some(help.to_owned());
+            Box::new(Diagnostic { severity: Severity::Error, message, place, related: None, help })
+        })
     }
 
     fn new(path: &Path, text: String, disclosure: Disclosure) -> SourceFile {
@@ -100,19 +104,20 @@ impl SourceFile {
         let inside_long_text = lines_inside_long_text(&text);
         let headers = headers_of_lines(&text, &inside_long_text);
         SourceFile {
-            path: path.to_owned(),
+            path: path.into(),
             text,
             line_starts,
             inside_long_text,
             headers,
             broken_lines: RefCell::default(),
+            broken_from: Cell::new(usize::MAX),
             disclosure,
             shown_lines: RefCell::default(),
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    pub(crate) fn shared_path(&self) -> Arc<Path> {
+        Arc::clone(&self.path)
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -137,8 +142,12 @@ impl SourceFile {
         self.broken_lines.borrow_mut().insert(line);
     }
 
+    pub(crate) fn mark_broken_from(&self, line: usize) {
+        self.broken_from.set(line);
+    }
+
     pub(crate) fn is_broken(&self, line: usize) -> bool {
-        self.broken_lines.borrow().contains(&line)
+        line >= self.broken_from.get() || self.broken_lines.borrow().contains(&line)
     }
 
     /// The place of `span`; of a span over several lines, of its first.
@@ -147,7 +156,7 @@ impl SourceFile {
         let line_start = self.line_starts[line - 1];
         let of_line = |at: usize| at.saturating_sub(line_start);
         let spot = self.shown_line(line).spot(line, of_line(span.start)..of_line(span.end));
-        Place { file: self.path.clone(), spot: Some(spot) }
+        Place { file: self.shared_path(), spot: Some(spot) }
     }
 
     fn line(&self, line: usize) -> &str {
@@ -293,14 +302,17 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Box<Diagnostic> {
     let help = match error.kind() {
         io::ErrorKind::NotFound => Some("create it, or name another path".to_owned()),
         io::ErrorKind::PermissionDenied => Some("let the user that renewd runs as read it".to_owned()),
-        io::ErrorKind::IsADirectory => Some("this is a folder: name the file in it".to_owned()),
+        io::ErrorKind::IsADirectory => Some("name the file in the folder".to_owned()),
+        io::ErrorKind::NotADirectory => {
+            Some("a part of the path is a file and no folder: correct it".to_owned())
+        }
         io::ErrorKind::InvalidInput => Some("put a plain file in its place".to_owned()),
         _ => None,
     };
     Box::new(Diagnostic {
         severity: Severity::Error,
         message: format!("{} cannot be read: {error}", path.display()),
-        place: Place { file: path.to_owned(), spot: None },
+        place: Place { file: path.into(), spot: None },
         related: None,
         help,
     })

@@ -4,44 +4,93 @@
 const BOOLEANS: [&str; 6] = ["yes", "no", "on", "off", "true", "false"];
 const CURLY_QUOTES: [char; 6] = ['“', '”', '„', '‘', '’', '«'];
 
+/// What is wrong at a place, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Slip {
+    pub(super) message: String,
+    pub(super) help: &'static str,
+    /// Whether all behind the place is misread: a list or table that nobody closes swallows it.
+    pub(super) swallows: bool,
+}
+
 pub(super) fn is_duplicate(message: &str) -> bool {
     message.starts_with("duplicate key")
 }
 
-/// What to do about the parser's `message`; `rest` is the file from the place on.
-pub(super) fn help(message: &str, rest: &str) -> &'static str {
-    let is = |beginning: &str| message.starts_with(beginning);
-    if is_duplicate(message) {
-        return "each key and each [table] is written once";
+/// Reads the parser's `message`; `rest` is the file from the place on.
+pub(super) fn slip(message: &str, rest: &str) -> Slip {
+    let swallowed = UNCLOSED.iter().find(|(beginning, ..)| message.starts_with(beginning));
+    if let Some((_, message, help)) = swallowed.filter(|_| begins_anew(rest)) {
+        return Slip { message: (*message).to_owned(), help, swallows: true };
     }
-    if is("string values must be quoted") {
-        return unquoted_help(rest);
-    }
-    for (beginning, help) in HELP {
-        if is(beginning) {
-            return help;
-        }
-    }
-    "see https://toml.io for the syntax"
+    let known = KNOWN.iter().find(|(beginning, ..)| message.starts_with(beginning));
+    let (plain, help) = match known {
+        None => ("", "see https://toml.io for the syntax"),
+        Some((_, plain, "")) => (*plain, unquoted_help(rest)),
+        Some((_, plain, help)) => (*plain, *help),
+    };
+    let plain = if plain.is_empty() { message } else { plain };
+    Slip { message: plain.to_owned(), help, swallows: false }
 }
 
-const HELP: [(&str, &str); 15] = [
-    ("missing comma between", "put a comma between the items and `]` behind the last"),
-    ("unclosed table", "close the header with `]`, such as [policy.NAME]"),
-    ("unclosed array table", "write the header with one pair of brackets: [policy.NAME]"),
-    ("unclosed array", "close the list with `]`"),
-    ("unclosed inline table", "close it with `}`"),
-    ("unexpected key or value", "only a comment that begins with `#` may follow on the line"),
-    ("invalid basic string", "end the text with the quote that it began with, on the same line"),
-    ("invalid literal string", "end the text with the quote that it began with, on the same line"),
-    ("invalid multi-line", "end the text with the three quotes that it began with"),
-    ("key with no value", "write key = value, or `#` before a comment"),
-    ("missing assignment", "write key = value"),
-    ("missing escaped value", "write `\\\\` for a backslash, or put the text in single quotes"),
-    ("unexpected leading zero", "write the number without a zero before it"),
-    ("invalid boolean", "write true or false, in small letters"),
-    ("invalid mantissa", "write digits only, with a point before decimals"),
+/// Where the next key or table begins inside of what should have been closed.
+const UNCLOSED: [(&str, &str, &str); 3] = [
+    ("missing comma between array elements", "the list before this line is not closed", "close it with `]`"),
+    (
+        "missing comma between key-value pairs",
+        "the table before this line is not closed",
+        "close it with `}`",
+    ),
+    ("invalid inline table element", "the table before this line is not closed", "close it with `}`"),
 ];
+
+/// How the parser begins, what it means (nothing: its own words are plain), what to do (nothing: see the value).
+const KNOWN: [(&str, &str, &str); 18] = [
+    ("string values must be quoted", "text stands without quotes", ""),
+    ("missing comma between array", "", "put a comma between the items and `]` behind the last"),
+    ("missing comma between key-value pairs", "", "put a comma between them and `}` behind the last"),
+    ("unclosed table", "the header is not closed", "close the header with `]`, such as [policy.NAME]"),
+    (
+        "unclosed array table",
+        "a header of two brackets makes a list of tables",
+        "write the header with one pair of brackets: [policy.NAME]",
+    ),
+    ("unclosed array", "the list is not closed", "close the list with `]`"),
+    ("unclosed inline table", "the table is not closed", "close it with `}`"),
+    (
+        "unexpected key or value",
+        "something follows the value",
+        "only a comment that begins with `#` may follow on the line",
+    ),
+    ("invalid basic string", "the text is not closed", CLOSE_QUOTE),
+    ("invalid literal string", "the text is not closed", CLOSE_QUOTE),
+    ("invalid multi-line", "the text is not closed", "end the text with the three quotes that it began with"),
+    ("key with no value", "a key without a value", "write key = value, or `#` before a comment"),
+    ("missing assignment", "there is no `=` between key and value", "write key = value"),
+    (
+        "missing escaped value",
+        "a backslash stands for nothing here",
+        "write `\\\\` for a backslash, or put the text in single quotes",
+    ),
+    ("unexpected leading zero", "a number begins with a zero", "write the number without a zero before it"),
+    ("invalid boolean", "", "write true or false, in small letters"),
+    ("invalid mantissa", "the number is not one", "write digits only, with a point before decimals"),
+    ("duplicate key", "this stands in the file a second time", "each key and each [table] is written once"),
+];
+
+const CLOSE_QUOTE: &str = "end the text with the quote that it began with, on the same line";
+
+/// Whether a key with its `=`, or a header, begins here.
+fn begins_anew(rest: &str) -> bool {
+    let line = rest.lines().next().unwrap_or_default();
+    let is_name = |text: &str| {
+        let text = text.trim();
+        text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+    };
+    let is_header = line.strip_prefix('[').is_some_and(|name| name.split(']').next().is_some_and(is_name));
+    is_header || line.split_once('=').is_some_and(|(key, _)| is_name(key))
+}
 
 fn unquoted_help(rest: &str) -> &'static str {
     let value = rest.lines().next().unwrap_or_default().trim();

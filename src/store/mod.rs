@@ -10,6 +10,8 @@ mod cancelled;
 mod daemon;
 mod figures;
 mod firings;
+mod lists;
+mod make;
 mod money;
 mod observations;
 mod open;
@@ -34,6 +36,7 @@ pub use backup::{BackupError, COPY};
 pub use daemon::{Rescued, SetInForce};
 pub use figures::{Expiry, Figures, OrderEntries, RunEnds};
 pub use firings::{DueSchedule, Fired, Firing, FiringRow, TooOld};
+pub use lists::{Filter, InstanceKey, Listed, Pages};
 pub use money::{
     AfterConfirmed, Attempt, Budget, Intent, Look, NextForRun, ORDERS_PER_DAY_LEAST, OpenOrder, OrderMove,
     OrderStep, Unnumbered, Withheld,
@@ -45,7 +48,7 @@ pub use people::{
     Triggered, Word,
 };
 pub use policies::{Applied, ChangeKind, PolicyChange, PolicyEntry};
-pub use reads::{Filter, InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
+pub use reads::{InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
 pub use risk::{Cause, Risk};
 pub use runs::{Claim, Elder, Finish, Job};
 pub use standing::{OpenRow, Past, Spent, Standing, Subject, UnfinishedRun};
@@ -59,6 +62,8 @@ use writer::Writer;
 pub struct Store {
     writer: Writer,
     readers: SqlitePool,
+    /// Whether what is read is taken for immutable: no daemon wrote to it when it was opened.
+    is_at_rest: bool,
     path: PathBuf,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::Access;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 use thiserror::Error;
 
 use super::trouble::{Explained, Trouble};
@@ -33,7 +33,10 @@ const ORDERS_CHECKED_MAX: i64 = 200_000;
 pub enum OpenError {
     #[error("the folder {folder} of the database does not exist: create it, or correct `database` in {config}", folder = .0.display(), config = "renewd.toml")]
     NoFolder(PathBuf),
-    #[error("there is no database at {} yet: `renewd run` makes it", .0.display())]
+    #[error(
+        "there is no database at {} yet: start the service, which makes it (`systemctl start renewd`, or `renewd run` \
+         in the foreground)", .0.display()
+    )]
     Missing(PathBuf),
     #[error("the database {} cannot be written: {reason}; renewd needs to write the file and its folder", path.display())]
     ReadOnly { path: PathBuf, reason: String },
@@ -119,13 +122,13 @@ fn write_pid(mut file: &File) -> io::Result<()> {
 }
 
 /// Beside the file itself, by whatever links it is reached: two names of one database are one lock.
-fn lock_path(database: &Path) -> PathBuf {
+pub(super) fn lock_path(database: &Path) -> PathBuf {
     with_suffix(&std::fs::canonicalize(database).unwrap_or_else(|_| still_to_come(database)), ".lock")
 }
 
 /// Where a database that does not exist yet will be: a link may lead there before it does.
-fn still_to_come(database: &Path) -> PathBuf {
-    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+pub(super) fn still_to_come(database: &Path) -> PathBuf {
+    let folder = folder_of(database);
     let target = std::fs::read_link(database).map_or_else(|_| database.to_owned(), |link| folder.join(link));
     let folder = target.parent().map(std::fs::canonicalize);
     match (folder, target.file_name()) {
@@ -140,8 +143,12 @@ fn with_suffix(database: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
-fn check_folder(database: &Path) -> Result<(), OpenError> {
-    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+pub(super) fn check_folder(database: &Path) -> Result<(), OpenError> {
+    let folder = folder_of(database);
     if folder.is_dir() { Ok(()) } else { Err(OpenError::NoFolder(folder.to_owned())) }
 }
 
@@ -182,9 +189,19 @@ impl Store {
         check_schema(path).await?;
         // A daemon that has just begun may be about to write what is taken for immutable.
         let is_daemon_up = DaemonLock::is_held(path);
-        let options = if is_daemon_up { options(path).read_only(true) } else { reading_options(path) };
+        let is_at_rest = !is_daemon_up && is_at_rest(path);
+        let options = options(path).read_only(true).immutable(is_at_rest);
         let conn = options.connect().await.map_err(|error| unreadable(path, &error))?;
-        Ok(Store::of(conn, options, path))
+        Ok(Store { is_at_rest, ..Store::of(conn, options, path) })
+    }
+
+    /// The way to go on reading what was at rest when it was opened and is written to now; None where all is as it was.
+    pub(super) fn awake(&self) -> Option<Store> {
+        let has_woken = self.is_at_rest && !is_at_rest(&self.path);
+        has_woken.then(|| {
+            let readers = readers(options(&self.path).read_only(true));
+            Store { readers, is_at_rest: false, ..self.clone() }
+        })
     }
 
     /// An empty database of this schema that lives and ends with this process: what is written into it is nobody's
@@ -207,9 +224,9 @@ impl Store {
         Ok(Store::of(conn, options(path).read_only(true), path))
     }
 
-    fn of(conn: SqliteConnection, readers: SqliteConnectOptions, path: &Path) -> Store {
-        let readers = SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(readers);
-        Store { writer: Writer::start(conn), readers, path: path.to_owned() }
+    fn of(conn: SqliteConnection, options: SqliteConnectOptions, path: &Path) -> Store {
+        let readers = readers(options);
+        Store { writer: Writer::start(conn), readers, is_at_rest: false, path: path.to_owned() }
     }
 
     /// Whether another connection has committed since the last call with the same connection: what the
@@ -241,8 +258,15 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
 /// With no WAL there is nothing to share. SQLite would make one (and its index) only to read: impossible for a
 /// user who may not write the folder, and in the daemon's way where it is possible.
 fn reading_options(path: &Path) -> SqliteConnectOptions {
-    let is_at_rest = !with_suffix(path, "-wal").exists();
-    options(path).read_only(true).immutable(is_at_rest)
+    options(path).read_only(true).immutable(is_at_rest(path))
+}
+
+fn is_at_rest(path: &Path) -> bool {
+    !with_suffix(path, "-wal").exists()
+}
+
+fn readers(options: SqliteConnectOptions) -> SqlitePool {
+    SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(options)
 }
 
 async fn connect(path: &Path, create: bool) -> Result<SqliteConnection, OpenError> {

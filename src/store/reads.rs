@@ -1,4 +1,4 @@
-//! What commands and the at-risk look read: rows of the views, filtered by SQL.
+//! What commands and the at-risk look read: rows of the views.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -11,27 +11,6 @@ use super::{Store, StoreError, at, at_opt, ms};
 use crate::domain::order::OrderRow;
 use crate::domain::run::RunId;
 use crate::domain::written_time;
-
-/// Filters of the lists; an absent one lets everything through.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    pub policy: Option<String>,
-    pub account: Option<String>,
-    pub instance: Option<String>,
-    pub state: Option<String>,
-    pub since: Option<Timestamp>,
-    pub limit: Option<u32>,
-}
-
-impl Filter {
-    fn since_text(&self) -> Option<String> {
-        self.since.map(written_time::in_millis)
-    }
-
-    fn sql_limit(&self) -> i64 {
-        self.limit.map_or(-1, i64::from)
-    }
-}
 
 /// A row of `orders_v`; the field names are the contract's.
 #[derive(Clone, Debug, Serialize)]
@@ -167,25 +146,6 @@ fn raw(text: Option<String>) -> Result<Option<Box<RawValue>>, StoreError> {
 }
 
 impl Store {
-    pub async fn orders(&self, filter: &Filter) -> Result<Vec<OrderRecord>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT v.* FROM orders_v v JOIN orders o ON o.id = v.id
-             WHERE (?1 IS NULL OR v.policy = ?1) AND (?2 IS NULL OR v.account = ?2)
-               AND (?3 IS NULL OR v.instance = ?3) AND (?4 IS NULL OR v.state = ?4)
-               AND (?5 IS NULL OR o.intended_at_ms >= ?5)
-             ORDER BY v.id DESC LIMIT ?6",
-        )
-        .bind(&filter.policy)
-        .bind(&filter.account)
-        .bind(&filter.instance)
-        .bind(&filter.state)
-        .bind(filter.since.map(ms))
-        .bind(filter.sql_limit())
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(order_record).collect()
-    }
-
     /// One order; None if there is no such row.
     pub async fn order(&self, row: OrderRow) -> Result<Option<OrderRecord>, StoreError> {
         let found = sqlx::query("SELECT * FROM orders_v WHERE id = ?1")
@@ -200,24 +160,6 @@ impl Store {
         Ok(sqlx::query_scalar("SELECT DISTINCT account FROM orders WHERE settled_at_ms IS NULL")
             .fetch_all(&self.readers)
             .await?)
-    }
-
-    pub async fn runs(&self, filter: &Filter) -> Result<Vec<RunRecord>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM runs_v
-             WHERE (?1 IS NULL OR policy = ?1) AND (?2 IS NULL OR account = ?2)
-               AND (?3 IS NULL OR instance = ?3) AND (?4 IS NULL OR state = ?4) AND (?5 IS NULL OR created_at >= ?5)
-             ORDER BY id DESC LIMIT ?6",
-        )
-        .bind(&filter.policy)
-        .bind(&filter.account)
-        .bind(&filter.instance)
-        .bind(&filter.state)
-        .bind(filter.since_text())
-        .bind(filter.sql_limit())
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(run_record).collect()
     }
 
     /// One run; None if there is none of that number.
@@ -236,55 +178,10 @@ impl Store {
         rows.iter().map(run_record).collect()
     }
 
-    pub async fn instances(&self, filter: &Filter) -> Result<Vec<InstanceRow>, StoreError> {
-        let rows = sqlx::query_as(
-            "SELECT * FROM instances_v
-             WHERE (?1 IS NULL OR policy = ?1) AND (?2 IS NULL OR account = ?2)
-               AND (?3 IS NULL OR instance = ?3) AND (?4 IS NULL OR state = ?4) AND (?5 IS NULL OR observed_at >= ?5)
-             ORDER BY expires_at IS NOT NULL, expires_at, instance LIMIT ?6",
-        )
-        .bind(&filter.policy)
-        .bind(&filter.account)
-        .bind(&filter.instance)
-        .bind(&filter.state)
-        .bind(filter.since_text())
-        .bind(filter.sql_limit())
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(rows)
-    }
-
     pub async fn instances_at_risk(&self) -> Result<Vec<InstanceRow>, StoreError> {
         Ok(sqlx::query_as("SELECT * FROM instances_v WHERE at_risk ORDER BY expires_at, instance")
             .fetch_all(&self.readers)
             .await?)
-    }
-
-    pub async fn policies(&self, filter: &Filter) -> Result<Vec<PolicyRow>, StoreError> {
-        let rows = sqlx::query_as(
-            "SELECT p.name AS policy, p.revision, p.account, p.product, p.region, p.action,
-                    s.expression AS schedule, s.zone AS timezone, p.enabled, p.retired_at_ms IS NOT NULL AS retired,
-                    (SELECT count(*) FROM policy_instances pi
-                      WHERE pi.policy_id = p.id AND pi.removed_at_ms IS NULL) AS instances,
-                    iif(p.stopped_at_ms IS NULL,
-                        strftime('%Y-%m-%dT%H:%M:%fZ', s.next_due_ms / 1000.0, 'unixepoch'), NULL) AS next_due_at,
-                    p.source
-             FROM policies p JOIN schedules s ON s.id = p.schedule_id
-             WHERE (?1 IS NULL OR p.name = ?1) AND (?2 IS NULL OR p.account = ?2)
-               AND (?3 IS NULL OR EXISTS (SELECT 1 FROM policy_instances pi JOIN instances i ON i.id = pi.instance_id
-                    WHERE pi.policy_id = p.id AND pi.removed_at_ms IS NULL AND i.instance = ?3))
-               AND (?4 IS NULL OR ?4 = iif(p.retired_at_ms IS NOT NULL, 'retired',
-                                           iif(p.enabled, 'enabled', 'disabled')))
-             ORDER BY p.accepted_at_ms DESC, p.name LIMIT ?5",
-        )
-        .bind(&filter.policy)
-        .bind(&filter.account)
-        .bind(&filter.instance)
-        .bind(&filter.state)
-        .bind(filter.sql_limit())
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(rows)
     }
 
     /// What `status` shows of the database; `firings` bounds the list of next firings.
@@ -372,7 +269,7 @@ impl Store {
     }
 }
 
-fn order_record(row: &SqliteRow) -> Result<OrderRecord, StoreError> {
+pub(super) fn order_record(row: &SqliteRow) -> Result<OrderRecord, StoreError> {
     Ok(OrderRecord {
         id: row.get("id"),
         run_id: row.get("run_id"),
@@ -398,7 +295,7 @@ fn order_record(row: &SqliteRow) -> Result<OrderRecord, StoreError> {
     })
 }
 
-fn run_record(row: &SqliteRow) -> Result<RunRecord, StoreError> {
+pub(super) fn run_record(row: &SqliteRow) -> Result<RunRecord, StoreError> {
     Ok(RunRecord {
         id: row.get("id"),
         policy: row.get("policy"),

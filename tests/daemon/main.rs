@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod before_start;
+#[cfg(test)]
 mod by_hand;
 #[cfg(test)]
 mod contract;
@@ -21,9 +23,14 @@ mod journal;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod main_job;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+#[path = "../support/nobody.rs"]
+mod nobody;
 #[cfg(test)]
 mod people;
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Output;
 
@@ -196,23 +195,8 @@ fn stopped_after_a_renewal() -> Stage {
     stage
 }
 
-/// Runs the command as a user without rights of its own; where the tests do not run as root, their user has none
-/// beyond the modes either.
 fn as_nobody(stage: &Stage, arguments: &[&str]) -> Output {
-    const NOBODY: u32 = 65_534;
-    if !rustix::process::getuid().is_root() {
-        return stage.renewd(arguments);
-    }
-    // Where that user can reach it: the binary may lie in root's home.
-    let place = tempfile::tempdir().unwrap();
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let binary = place.path().join("renewd");
-    let built = command(stage.folder(), arguments);
-    // By a process of its own: a file that another test's child still holds for writing cannot be run.
-    let copied = std::process::Command::new("cp").arg(built.get_program()).arg(&binary).status().unwrap();
-    assert!(copied.success());
-    let mut command = std::process::Command::new(binary);
-    command.args(built.get_args()).env_clear().uid(NOBODY).gid(NOBODY).output().unwrap()
+    crate::nobody::as_nobody(command(stage.folder(), arguments))
 }
 
 fn assert_refused(output: &Output, words: &str) {

@@ -16,6 +16,8 @@ mod intents;
 #[cfg(test)]
 mod leaps;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod observations;
 #[cfg(test)]
 mod orders;

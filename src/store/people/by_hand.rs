@@ -40,6 +40,11 @@ pub enum TriggerRefused {
         "no policy {0:?} is in force: `renewd policies` lists them; a new one is after a reload of the service"
     )]
     NoSuchPolicy(String),
+    #[error(
+        "no policies are in force yet: start the service (`systemctl start renewd`), it takes them from the files; \
+         nothing was fired"
+    )]
+    NothingInForce,
     #[error("policy {0} is retired, its files no longer have it: nothing was fired")]
     Retired(String),
     #[error("policy {0} is disabled: enable it in its file and reload the service; nothing was fired")]
@@ -117,10 +122,13 @@ async fn policy_in_force(
         "SELECT id, retired_at_ms IS NOT NULL, stopped_at_ms IS NOT NULL FROM policies WHERE name = ?1",
     )
     .bind(name)
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?;
+    let was_ever_loaded: bool =
+        sqlx::query_scalar("SELECT set_digest IS NOT NULL FROM daemon").fetch_one(conn).await?;
     let name = name.to_owned();
     Ok(match found.map(|row| (row.get(0), row.get(1), row.get(2))) {
+        None if !was_ever_loaded => Err(TriggerRefused::NothingInForce),
         None => Err(TriggerRefused::NoSuchPolicy(name)),
         Some((_, true, _)) => Err(TriggerRefused::Retired(name)),
         Some((_, false, true)) => Err(TriggerRefused::Disabled(name)),
