@@ -63,23 +63,28 @@ impl Engine {
         }
     }
 
-    /// Asks for instances and records what was seen; answers what is known then, in the order asked.
+    /// Asks for instances and records what was seen; answers what is known then, in the order asked, or why the cloud
+    /// refuses to speak of that one.
     pub async fn observe(
         &self,
         account: &Account,
         product: Product,
         region: &Region,
         ids: &[InstanceId],
-    ) -> Result<Vec<Known>, CallError> {
+    ) -> Result<Vec<Result<Known, Failure>>, CallError> {
         let batch = Cloud::observe_batch_max(product).map_err(Failure::from)?;
         let mut known = Vec::with_capacity(ids.len());
         // One id that a cloud refuses to speak of must not hide all others: a refused batch is asked in halves.
         let mut batches: Vec<&[InstanceId]> = ids.chunks(batch).rev().collect();
         while let Some(ids) = batches.pop() {
             let observations = match self.look(account, product, region, ids).await {
-                Err(CallError::Cloud(failure)) if failure.class == Class::Rejected && ids.len() > 1 => {
-                    let (first, second) = ids.split_at(ids.len() / 2);
-                    batches.extend([second, first]);
+                Err(CallError::Cloud(failure)) if failure.class == Class::Rejected => {
+                    if ids.len() > 1 {
+                        let (first, second) = ids.split_at(ids.len() / 2);
+                        batches.extend([second, first]);
+                    } else {
+                        known.push(Err(failure));
+                    }
                     continue;
                 }
                 looked => looked?,
@@ -88,7 +93,7 @@ impl Engine {
                 identity: Identity::new(product, region, &observation.instance),
                 observation,
             });
-            known.extend(self.store.observe(sightings.collect()).await?);
+            known.extend(self.store.observe(sightings.collect()).await?.into_iter().map(Ok));
         }
         Ok(known)
     }

@@ -186,7 +186,14 @@ impl Lane {
         }
         for ((product, region), mut claims) in to_observe {
             match self.observe(product, &region, &mut claims).await {
-                Ok(()) => claims.into_iter().for_each(|claim| self.sort(claim, &paused, &mut finished)),
+                Ok(refused) => {
+                    for (claim, refused) in claims.into_iter().zip(refused) {
+                        match refused {
+                            None => self.sort(claim, &paused, &mut finished),
+                            Some(failure) => finished.push(self.unseen(claim, &failure, None)),
+                        }
+                    }
+                }
                 Err(CallError::Cloud(failure)) => {
                     let note = is_refused_key(&self.account, &failure).then(|| self.engine.next_test());
                     finished.extend(claims.into_iter().map(|claim| self.unseen(claim, &failure, note)));
@@ -279,19 +286,23 @@ impl Lane {
         }
     }
 
-    /// The latest of each claim's instance, asked in batches.
+    /// The latest of each claim's instance, asked in batches; answers of which the cloud refuses to speak.
     async fn observe(
         &self,
         product: Product,
         region: &Region,
         claims: &mut [Claim],
-    ) -> Result<(), CallError> {
+    ) -> Result<Vec<Option<Failure>>, CallError> {
         let ids: Vec<InstanceId> = claims.iter().map(|claim| claim.job.instance.clone()).collect();
-        let known = self.engine.observe(&self.account, product, region, &ids).await?;
-        for (claim, known) in claims.iter_mut().zip(known) {
-            claim.known = known;
-        }
-        Ok(())
+        let seen = self.engine.observe(&self.account, product, region, &ids).await?;
+        let take = |(claim, seen): (&mut Claim, _)| match seen {
+            Ok(known) => {
+                claim.known = known;
+                None
+            }
+            Err(refused) => Some(refused),
+        };
+        Ok(claims.iter_mut().zip(seen).map(take).collect())
     }
 
     fn judge(&self, claim: &Claim, price: Price) -> Verdict {

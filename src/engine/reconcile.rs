@@ -84,7 +84,7 @@ impl Reconcile {
     ) -> Result<(), StoreError> {
         let ids: Vec<InstanceId> = orders.iter().map(|order| order.instance.clone()).collect();
         let seen = match self.engine.observe(&self.account, product, region, &ids).await {
-            Ok(known) => known.into_iter().map(Ok).collect(),
+            Ok(seen) => seen.into_iter().map(|seen| seen.map_err(|refused| refused.to_string())).collect(),
             Err(CallError::Cloud(failure)) => vec![Err(failure.to_string()); orders.len()],
             Err(CallError::Store(error)) => return Err(error),
         };

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch as channel};
 use super::calls::{CallError, is_refused_key};
 use super::events::order_event;
 use super::{Account, End, Engine, Part, Step, repeat};
+use crate::domain::failure::Failure;
 use crate::domain::order::OrderRow;
 use crate::domain::product::{AccountName, InstanceId, Product, Region};
 use crate::domain::run::{RunId, RunState};
@@ -188,14 +189,15 @@ impl Engine {
         }
         for ((product, region), ids) in places {
             match self.observe(account, product, &region, &ids).await {
-                Ok(_) => {}
+                Ok(seen) => {
+                    for (id, refused) in ids.iter().zip(seen).filter_map(|(id, seen)| Some((id, seen.err()?)))
+                    {
+                        log_unread(account, product, &region, id.as_str(), &refused);
+                    }
+                }
                 Err(CallError::Store(error)) => return Err(error),
                 Err(CallError::Cloud(failure)) => {
-                    tracing::warn!(
-                        event = "instances.unread", account = %account.name, product = %product, region = %region,
-                        class = %failure.class, code = failure.code,
-                        "{} instances in {region} could not be looked at with account {}: {failure}", ids.len(), account.name
-                    );
+                    log_unread(account, product, &region, &format!("{} instances", ids.len()), &failure);
                     if is_refused_key(account, &failure) {
                         return Ok(());
                     }
@@ -204,6 +206,14 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+fn log_unread(account: &Account, product: Product, region: &Region, what: &str, failure: &Failure) {
+    tracing::warn!(
+        event = "instances.unread", account = %account.name, product = %product, region = %region,
+        class = %failure.class, code = failure.code,
+        "{what} in {region} could not be looked at with account {}: {failure}", account.name
+    );
 }
 
 fn log_cancelled(run: &RunRecord) {

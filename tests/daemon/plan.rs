@@ -319,7 +319,7 @@ fn fifteen_hundred_redis_are_looked_at_in_two_calls() {
 
 #[test]
 fn an_id_that_the_cloud_refuses_to_speak_of_hides_no_other() {
-    let stage = Stage::new();
+    let stage = Stage::with(&Settings { max_delay_seconds: 3600, ..Settings::default() });
     let ids = ["crs-1", "crs-2", "crs-odd", "crs-3"];
     for id in ids {
         stage.expires_in_days(id, 5);
@@ -328,11 +328,19 @@ fn an_id_that_the_cloud_refuses_to_speak_of_hides_no_other() {
     stage
         .cloud
         .inject(vec![Fault::spoil("redis:DescribeInstances", Effect::Before, odd).on("crs-odd").times(9)]);
-    stage.write_policies(&policy("month", &ids, ""));
+    stage.write_policies(&rarely(&policy("month", &ids, "")));
     let (planned, code) = plan_of(&stage, &[]);
     assert_eq!(code, Some(1));
     assert_eq!(marks(&planned, &ids), ["renew", "renew", "blocked", "renew"]);
     assert_eq!(line(&planned, "crs-odd")["look_error"]["code"], "InvalidParameterValue.InvalidInstanceId");
+
+    let daemon = stage.start();
+    stage.ok(&["trigger", "month"]);
+    for id in ["crs-1", "crs-2", "crs-3"] {
+        stage.until_order(id, "confirmed");
+    }
+    daemon.stop();
+    stage.assert_agreement();
 }
 
 #[test]

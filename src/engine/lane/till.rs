@@ -160,13 +160,25 @@ impl Lane {
         let ids = std::iter::once(&*claim).chain(&along).map(|claim| claim.job.instance.clone());
         let ids: Vec<_> = ids.collect();
         let seen = self.engine.observe(&self.account, claim.job.product, &claim.job.region, &ids).await;
-        if let Ok(known) = &seen {
-            for (claim, known) in std::iter::once(claim).chain(&mut along).zip(known) {
-                claim.known = known.clone();
+        let mut refused = None;
+        let looked = seen.map(|seen| {
+            let mut seen = seen.into_iter();
+            match seen.next() {
+                Some(Ok(known)) => claim.known = known,
+                other => refused = other.and_then(Result::err),
             }
-        }
+            // Of those that come next, one that is refused is looked at again when its turn comes.
+            for (next, seen) in along.iter_mut().zip(seen) {
+                if let Ok(known) = seen {
+                    next.known = known;
+                }
+            }
+        });
         self.in_hand.extend(along.into_iter().chain(rest).map(InHand));
-        seen.map(drop)
+        match refused {
+            Some(failure) => Err(CallError::Cloud(failure)),
+            None => looked,
+        }
     }
 
     async fn ask_price(&self, purchase: &Purchase) -> Result<Price, StoreError> {
