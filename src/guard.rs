@@ -102,13 +102,14 @@ pub enum Decision {
     },
 }
 
-/// The test that only time makes pass.
+/// The tests that time alone makes pass.
 const DUE: &str = "due";
+const LAST_ORDER: &str = "last order";
 
 impl Verdict {
     /// Whether nothing speaks against an order but that it is too early.
-    pub fn is_not_due_yet(&self) -> bool {
-        self.tests.last().is_some_and(|test| test.test == DUE && !test.passed)
+    pub fn is_too_early(&self) -> bool {
+        self.tests.last().is_some_and(|test| !test.passed && matches!(test.test, DUE | LAST_ORDER))
     }
 
     /// What it found about that.
@@ -169,7 +170,7 @@ fn renewal(
     test("state", facts.state.as_str().to_owned(), orderable(question, facts, expires_at))?;
     test("auto-renew", facts.auto_renew.as_str().to_owned(), auto_renew(question, facts, expires_at))?;
     test("firing", question.due_at.to_string(), not_too_old(question))?;
-    test("last order", last_order_words(question), not_just_ordered(question))
+    test(LAST_ORDER, last_order_words(question), not_just_ordered(question))
 }
 
 /// Fired by a clock that was ahead. No look could be made since its firing, and its policy fires meanwhile as it

@@ -300,6 +300,23 @@ fn an_order_on_its_way_is_not_planned_again() {
 }
 
 #[test]
+fn what_was_just_ordered_by_hand_is_planned_for_the_first_firing_that_is_far_enough_away() {
+    let stage = Stage::new();
+    stage.expires_in_days("crs-1", 5);
+    let each_month = policy("report", &["crs-1"], "").replace("months = 1", "months = 1, every_fire = true");
+    stage.write_policies(&each_month.replace("* * * * * *", "0 0 1 * *"));
+    let daemon = stage.start();
+    stage.ok(&["trigger", "report"]);
+    let order = stage.until_order("crs-1", "confirmed");
+    daemon.stop();
+    let (planned, _) = plan_of(&stage, &["--days", "60"]);
+    let line = line(&planned, "crs-1");
+    assert_eq!(line["mark"], "renew", "{line:#}");
+    let apart = instant(&line["due_at"]).duration_since(instant(&order["sent_at"]));
+    assert!(apart.as_hours() >= 14 * 24, "half the interval of its schedule: {line:#}");
+}
+
+#[test]
 fn fifteen_hundred_redis_are_looked_at_in_two_calls() {
     let stage = Stage::new();
     let names: Vec<String> = (1..=1500).map(|number| format!("crs-fleet-{number}")).collect();

@@ -58,8 +58,8 @@ impl Turn {
 }
 
 impl Outset<'_> {
-    /// The first run that does more than find the instance not due yet; if there is none through the end, the next.
-    /// None: the policy never fires again.
+    /// The first run that does more than find it too early; if there is none through the end, the next. None: the
+    /// policy never fires again.
     pub fn first_turn(&self) -> Option<Turn> {
         let known = &self.standing.known;
         let owed = self.owed();
@@ -67,7 +67,8 @@ impl Outset<'_> {
             let verdict = self.judge(occasion, at, due_at, known, &Price::NotAsked);
             Turn { occasion, at, due_at, verdict }
         });
-        if let Some(turn) = acted.filter(|turn| !turn.verdict.is_not_due_yet()) {
+        // What is owed and comes to nothing leaves the rest to the schedule.
+        if let Some(turn) = acted.filter(|turn| !matches!(turn.verdict.decision, Decision::Skip { .. })) {
             return Some(turn);
         }
         let next = self.schedule.next_after(self.now)?;
@@ -123,7 +124,7 @@ impl Outset<'_> {
         known.lower = None;
     }
 
-    /// The first firing from `next` on, through the end, that does more than find it not due yet; else that of `next`.
+    /// The first firing from `next` on, through the end, that does more than find it too early; else that of `next`.
     fn turn_from(&self, next: Timestamp, known: &Known) -> Turn {
         let turn = |at| Turn {
             occasion: Occasion::Schedule,
@@ -132,11 +133,18 @@ impl Outset<'_> {
             verdict: self.judge(Occasion::Schedule, at, at, known, &Price::NotAsked),
         };
         let of_next = turn(next);
-        if !of_next.verdict.is_not_due_yet() {
+        if !of_next.verdict.is_too_early() {
             return of_next;
         }
-        let is_early = |at| turn(at).verdict.is_not_due_yet();
-        first_past(self.schedule, next, self.through, is_early).map_or(of_next, turn)
+        let is_early = |at: Timestamp| turn(at).verdict.is_too_early();
+        let found = if self.policy.terms.action.is_every_fire() {
+            // How near an order is too near depends on the firing.
+            let firings = self.schedule.due_between(next, self.through).take(FURTHER_MAX);
+            firings.into_iter().find(|firing| !is_early(*firing))
+        } else {
+            first_past(self.schedule, next, self.through, is_early)
+        };
+        found.map_or(of_next, turn)
     }
 
     fn judge(
