@@ -97,6 +97,8 @@ fn each_situation_is_told_with_its_test_its_orders_and_what_comes_next() {
         let told =
             until_or_tell(&format!("{instance} is told with {words:?}"), || Some(tell()).filter(fits), tell);
         assert!(told.lines().count() < 30, "{told}");
+        // To be read aloud by `cargo test --test daemon each_situation -- --nocapture`.
+        eprintln!("{told}");
     }
     daemon.stop();
 }
