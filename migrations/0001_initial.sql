@@ -17,7 +17,11 @@ CREATE TABLE daemon (
     set_accepted_at_ms INTEGER,
     refused_at_ms      INTEGER,
     refused_digest     TEXT,
-    refused_text       TEXT
+    refused_text       TEXT,
+    -- The renewd.toml in force, and what in it only a restart would take.
+    settings_digest         TEXT,
+    settings_accepted_at_ms INTEGER,
+    needs_restart           TEXT CHECK (needs_restart IS NULL OR json_valid(needs_restart))
 ) STRICT;
 INSERT INTO daemon (id, epoch) VALUES (1, 0);
 
@@ -189,6 +193,13 @@ CREATE TRIGGER runs_are_claimed_from_the_queue BEFORE UPDATE OF state ON runs
 WHEN NEW.state = 'running' AND OLD.state <> 'queued'
 BEGIN
     SELECT RAISE(ABORT, 'only a queued run is claimed');
+END;
+
+-- Unsent work is paid for by the account that its policy names by then, whichever had it in hand meanwhile.
+CREATE TRIGGER runs_unsent_are_their_policys_accounts AFTER UPDATE OF state ON runs
+WHEN NEW.state = 'queued' AND NEW.account <> (SELECT account FROM policies WHERE id = NEW.policy_id)
+BEGIN
+    UPDATE runs SET account = (SELECT account FROM policies WHERE id = NEW.policy_id) WHERE id = NEW.id;
 END;
 
 -- The money. Rows are kept for ever.

@@ -1,6 +1,10 @@
 //! The service: wiring, the clockwork, signals, readiness and a graceful stop.
 
 mod clockwork;
+mod edits;
+mod news;
+mod parts;
+mod reload;
 mod start;
 
 use std::path::{Path, PathBuf};
@@ -10,15 +14,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch as channel;
-use tokio::task::JoinSet;
 
 use crate::clock::Clock;
-use crate::config::{self, Config, Environment, PolicySet, Refusal};
-use crate::engine::{End, Engine, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
-use crate::store::{COPY, ChangeKind, DaemonLock, OpenError, PolicyEntry, Store, StoreError};
-use crate::telemetry::Http;
+use crate::config::{self, Config, Environment, OnDisk, Refusal};
+use crate::engine::{End, Engine};
+use crate::store::{COPY, DaemonLock, OpenError, Store, StoreError};
+use crate::telemetry::{Http, Logging};
 use clockwork::Clockwork;
+use edits::Edits;
+use parts::Parts;
+use reload::{Occasion, Seen};
+pub use start::entries;
 
 /// How long a stop waits for requests under way; what is left then is a recorded intent for the next start.
 const STOP_WAIT: Duration = Duration::from_secs(75);
@@ -68,12 +74,13 @@ impl DaemonError {
 /// A running daemon.
 pub struct Daemon {
     engine: Arc<Engine>,
+    /// What is in force: of the file on disk all that a running service can take.
     config: Config,
     environment: Environment,
     clock: Arc<dyn Clock>,
-    stop: channel::Sender<bool>,
-    tasks: JoinSet<()>,
-    clockwork: Clockwork,
+    parts: Parts,
+    /// None where it is to be read again, whatever it is.
+    seen: Option<Seen>,
     http: Option<Http>,
     _lock: DaemonLock,
 }
@@ -88,97 +95,53 @@ impl Daemon {
         environment: &Environment,
         clock: Arc<dyn Clock>,
     ) -> Result<Daemon, DaemonError> {
+        // Before they are read: what is written meanwhile is another edit.
+        let on_disk =
+            OnDisk { settings: config.digest.clone(), policies: OnDisk::policies(&config.policies) };
         let policies = config::load_policies(&config, clock.now());
+        let is_accepted = policies.is_ok();
         let (lock, store) = start::open(&config, policies.as_ref().err()).await?;
         let engine = start::engine(&config, environment, store, Arc::clone(&clock))?;
         engine.begin_epoch().await?;
         warn_of_copy(&engine, clock.now()).await?;
         match policies {
             Ok(loaded) => {
-                loaded.warnings.iter().for_each(log_warning);
-                apply(&engine, loaded.value, clock.as_ref(), "config.loaded").await?;
+                loaded.warnings.iter().for_each(news::log_warning);
+                let applied = reload::apply(&engine, loaded.value).await?;
+                let policies = applied.policies;
+                news::log_loaded(policies, &news::log_policies(&engine, applied).await?);
             }
-            Err(refusal) => log_refused(&engine, &config, &refusal, clock.as_ref()).await?,
+            Err(refusal) => news::log_refused(&engine, &config, &refusal).await?,
         }
-        start::check_accounts(&engine, &config).await?;
+        engine.store.note_settings(&config.digest, &[], clock.now()).await?;
+        for account in engine.accounts().values() {
+            start::try_secrets(&engine, account).await?;
+        }
+        start::miss_accounts(&engine, &config).await?;
         start::warn_of_proxies(environment);
-        let clockwork = Clockwork::start().await?;
-        let mut daemon = Daemon {
+        let parts = Parts::start(&engine, Clockwork::start().await?);
+        let http = config.http.map(|http| Http::start(http.listen, Arc::clone(&engine)));
+        Ok(Daemon {
             engine,
             config,
             environment: environment.clone(),
             clock,
-            stop: channel::Sender::new(false),
-            tasks: JoinSet::new(),
-            clockwork,
-            http: None,
+            parts,
+            seen: Some(Seen { on_disk, is_accepted }),
+            http,
             _lock: lock,
-        };
-        daemon.spawn_parts();
-        daemon.http = daemon.config.http.map(|http| Http::start(http.listen, Arc::clone(&daemon.engine)));
-        Ok(daemon)
+        })
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
-    fn spawn_parts(&mut self) {
-        let stop = || self.stop.subscribe();
-        let engine = &self.engine;
-        let clockwork = &self.clockwork;
-        self.tasks.spawn(Ticker::new(Arc::clone(engine)).run(stop(), clockwork.each_second()));
-        self.tasks.spawn(SecondWatch::new(Arc::clone(engine)).run(stop(), clockwork.each_second()));
-        self.tasks.spawn(MinuteWatch::new(Arc::clone(engine)).run(stop(), clockwork.each_minute()));
-        for account in engine.accounts() {
-            let part = || (Arc::clone(engine), Arc::clone(account));
-            let (shared, account) = part();
-            self.tasks.spawn(Lane::new(shared, account).run(stop()));
-            let (shared, account) = part();
-            self.tasks.spawn(Reconcile::new(shared, account).run(stop(), clockwork.each_second()));
-        }
-    }
-
-    /// Waits for a part that ends without being told to: only a defect does that. Going on without it would look
-    /// healthy while an account's orders stand still, so the service ends and its supervisor starts it anew.
-    async fn part_ended(&mut self) -> DaemonError {
-        match self.tasks.join_next().await {
-            Some(Err(error)) => DaemonError::PartEnded(error.to_string()),
-            Some(Ok(())) => DaemonError::PartEnded("it returned".to_owned()),
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Reads the files again: what has any mistake is refused as a whole and all stays as it runs. Changes of
-    /// `renewd.toml` itself are named; they take a restart.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn reload(&self) -> Result<(), DaemonError> {
-        match config::load(&self.config.source, &self.environment) {
-            Ok(on_disk) => warn_of_differences(&self.config, &on_disk.value),
-            Err(refusal) => {
-                return log_refused(&self.engine, &self.config, &refusal, self.clock.as_ref()).await;
-            }
-        }
-        let loaded = config::load_policies(&self.config, self.clock.now());
-        match loaded {
-            Ok(loaded) => {
-                loaded.warnings.iter().for_each(log_warning);
-                apply(&self.engine, loaded.value, self.clock.as_ref(), "config.reloaded").await?;
-            }
-            Err(refusal) => log_refused(&self.engine, &self.config, &refusal, self.clock.as_ref()).await?,
-        }
-        Ok(())
-    }
-
     /// No new orders from now on; what is under way is finished and recorded.
     pub async fn stop(mut self) {
-        let _ = self.stop.send(true);
         self.engine.stop_reading();
-        self.clockwork.stop().await;
-        let finished = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_WAIT, finished).await.is_err() {
+        self.parts.stop().await;
+        if tokio::time::timeout(STOP_WAIT, self.parts.ended()).await.is_err() {
             tracing::warn!(
                 event = "service.stopping",
                 "requests are still under way: their orders are recorded, the next start looks for what became of them"
@@ -241,7 +204,7 @@ impl Signals {
     }
 }
 
-/// `renewd run`: until SIGTERM or SIGINT; SIGHUP reloads.
+/// `renewd run`: until SIGTERM or SIGINT; SIGHUP reloads, and so does an edit of the files.
 ///
 /// # Errors
 /// As [`Daemon::start`]; once it runs it ends well, unless a part of it ends by itself.
@@ -250,24 +213,28 @@ pub async fn run(
     environment: &Environment,
     clock: Arc<dyn Clock>,
     signals: Signals,
+    logging: &Logging,
 ) -> Result<(), DaemonError> {
     let Signals { mut terminate, mut interrupt, mut hang_up } = signals;
-    let source = config.source.clone();
-    let mut daemon = Daemon::start(config, environment, clock).await?;
-    announce_ready(&daemon, &source);
-    let each_day = daemon.clockwork.each_day();
+    let mut daemon = Daemon::start(config, environment, Arc::clone(&clock)).await?;
+    log_ready(&daemon);
+    announce_ready();
+    let mut edits = Edits::notice(clock);
+    edits.follow(&daemon.places().await);
+    let each_day = daemon.parts.clockwork.each_day();
     let engine = Arc::clone(&daemon.engine);
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
-            _ = hang_up.recv() => reload(&daemon).await,
+            _ = hang_up.recv() => reload(&mut daemon, Occasion::Asked, &mut edits, logging).await,
+            () = edits.settled() => reload(&mut daemon, Occasion::Noticed, &mut edits, logging).await,
             () = each_day.notified() => {
                 remind_of_refusal(&daemon).await;
                 remind_of_copy(&daemon).await;
             }
             end = engine.ended() => break Some(DaemonError::of(end, &daemon.config.database)),
-            ended = daemon.part_ended() => break Some(ended),
+            part = daemon.parts.broken() => break Some(DaemonError::PartEnded(part)),
         }
     };
     tracing::info!(event = "service.stopping", "stopping: no new orders; requests under way are finished");
@@ -284,24 +251,50 @@ pub async fn run(
     Ok(())
 }
 
-fn announce_ready(daemon: &Daemon, source: &Path) {
+fn log_ready(daemon: &Daemon) {
     tracing::info!(
         event = "service.ready",
         version = env!("CARGO_PKG_VERSION"),
         epoch = daemon.engine.epoch().0,
         "renewd {} is ready with {}",
         env!("CARGO_PKG_VERSION"),
-        source.display()
+        daemon.config.source.display()
     );
+}
+
+fn announce_ready() {
     notify(&[sd_notify::NotifyState::Ready]);
 }
 
-async fn reload(daemon: &Daemon) {
-    notify(&[sd_notify::NotifyState::Reloading]);
-    if let Err(error) = daemon.reload().await {
-        tracing::error!(event = "config.refused", %error, "the policies could not be reloaded; the running set stays");
+/// systemd from 253 on wants to know when, to tell this answer to its signal from an earlier one.
+fn announce_reloading() {
+    match sd_notify::NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
+        Err(error) => {
+            tracing::warn!(event = "service.notify", %error, "the monotonic clock could not be read")
+        }
     }
-    notify(&[sd_notify::NotifyState::Ready]);
+}
+
+async fn reload(daemon: &mut Daemon, occasion: Occasion, edits: &mut Edits, logging: &Logging) {
+    let level = daemon.config.log.level.clone();
+    if let Err(error) = daemon.reload(occasion).await {
+        tracing::error!(
+            event = "config.refused",
+            %error,
+            "what is on disk could not be taken, or not be told of, and is tried again: {error}"
+        );
+    }
+    edits.follow(&daemon.places().await);
+    let new_level = &daemon.config.log.level;
+    if *new_level != level {
+        match logging.set_level(new_level) {
+            Ok(()) => tracing::info!(event = "config.log_level", "the log level is {new_level} now"),
+            Err(error) => {
+                tracing::error!(event = "config.refused", %error, "the log level stays as it was: {error}")
+            }
+        }
+    }
 }
 
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
@@ -343,109 +336,4 @@ async fn warn_of_copy(engine: &Engine, now: Timestamp) -> Result<(), StoreError>
         );
     }
     Ok(())
-}
-
-async fn apply(
-    engine: &Engine,
-    set: PolicySet,
-    clock: &dyn Clock,
-    event: &'static str,
-) -> Result<(), DaemonError> {
-    let digest = set.digest.clone();
-    let set = entries(set);
-    let applied = loop {
-        // What came due under the old set is owed under the old set.
-        engine.fire_due().await?;
-        if let Some(applied) = engine.store.apply_policies(set.clone(), &digest, clock.now()).await? {
-            break applied;
-        }
-    };
-    engine.plan_schedules().await?;
-    for change in &applied.changes {
-        let (policy, kind) = (change.policy.as_str(), change.kind.as_str());
-        let next = engine.store.next_firing(policy).await?.map(|at| at.to_string());
-        match change.kind {
-            ChangeKind::Retired => tracing::warn!(
-                event = "config.policy",
-                policy,
-                revision = change.revision,
-                "policy {policy} is retired: its orders stay, its unsent runs are cancelled in 10 minutes"
-            ),
-            _ => tracing::info!(
-                event = "config.policy",
-                policy,
-                revision = change.revision,
-                next_due_at = next,
-                "policy {policy} is {kind}, revision {}; next firing {}",
-                change.revision,
-                next.as_deref().unwrap_or("none")
-            ),
-        }
-    }
-    let (policies, changes) = (applied.policies, applied.changes.len());
-    let are = if policies == 1 { "policy is" } else { "policies are" };
-    // `event` is not a literal here, so the two kinds are told apart by hand.
-    if event == "config.loaded" {
-        tracing::info!(
-            event = "config.loaded",
-            policies,
-            changes,
-            "{policies} {are} in force, {changes} changed"
-        );
-    } else {
-        tracing::info!(
-            event = "config.reloaded",
-            policies,
-            changes,
-            "{policies} {are} in force, {changes} changed"
-        );
-    }
-    Ok(())
-}
-
-async fn log_refused(
-    engine: &Engine,
-    config: &Config,
-    refusal: &Refusal,
-    clock: &dyn Clock,
-) -> Result<(), DaemonError> {
-    let digest = config::digest_on_disk(config).unwrap_or_default();
-    let text = refusal.render_for_log();
-    tracing::error!(
-        event = "config.refused",
-        mistakes = refusal.mistakes().count(),
-        "the files on disk are refused, all stays as it runs, with the last accepted set:\n{text}"
-    );
-    engine.store.mark_refused(clock.now(), &digest, &text).await?;
-    Ok(())
-}
-
-fn warn_of_differences(running: &Config, on_disk: &Config) {
-    let differences = running.differences(on_disk);
-    if !differences.is_empty() {
-        tracing::warn!(
-            event = "config.doubtful",
-            "{} has changed and goes on as it was read at the start: {} take a restart",
-            running.source.display(),
-            differences.join(", ")
-        );
-    }
-}
-
-fn log_warning(warning: &config::Diagnostic) {
-    tracing::warn!(event = "config.doubtful", "{}", warning.render(false));
-}
-
-/// A set as the database takes it.
-pub fn entries(mut set: PolicySet) -> Vec<PolicyEntry> {
-    let sources = std::mem::take(&mut set.sources);
-    let place = |policy: &crate::domain::policy::Policy| {
-        sources
-            .get(&policy.name)
-            .map_or_else(String::new, |source| format!("{}:{}", source.file.display(), source.line))
-    };
-    set.policies
-        .into_iter()
-        .map(|policy| PolicyEntry { source: place(&policy), digest: start::digest(&policy), policy })
-        .collect()
 }

@@ -51,6 +51,10 @@
 //! one life of the process. [`verdict`] calls an order "not ordered" only on evidence, and
 //! what evidence cannot settle waits for a person.
 //!
+//! Invariant: a reload takes one whole valid set of files or nothing. What left under an old pace, an old key or an
+//! account that has gone counts on; where an account's calls go never changes in its life; unsent work goes by the
+//! revision, and is paid by the account, that its policy has by then.
+//!
 //! Invariant: a run ends once, with a reason; triggers in the schema refuse to let it leave its end.
 //!
 //! Invariant: what is counted of runs, orders and money is counted by triggers, in the transaction of the change itself;

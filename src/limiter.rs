@@ -3,6 +3,9 @@
 //!
 //! Invariant: no one-second window of requests leaving this process exceeds the configured pace. A permit is
 //! held until its request is written; while it is held it counts as if it could be written at any moment.
+//!
+//! Invariant: what has left is never forgotten while the process lives, however often the configuration is read
+//! again: another pace, another key of the same account, or an account that leaves and comes back goes on from it.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
@@ -33,8 +36,13 @@ pub struct Limiter {
 
 struct Gate {
     clock: Arc<dyn Clock>,
+    flow: Mutex<Flow>,
+}
+
+struct Flow {
+    per_second: f64,
     smooth: RateLimiter<NotKeyed, InMemoryState, OurClock, NoOpMiddleware<Nanos>>,
-    window: Mutex<Window>,
+    window: Window,
 }
 
 #[derive(Default)]
@@ -58,83 +66,147 @@ const BURST: NonZeroU32 = NonZeroU32::new(2).expect("two is not zero");
 /// When everything else is clear and only a held permit is in the way.
 const HELD_WAIT: Duration = Duration::from_millis(2);
 
+/// Who waits for a slow pace looks again this often: it may have been raised.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 impl Limiter {
     pub fn new(clock: Arc<dyn Clock>) -> Limiter {
         Limiter { clock, gates: Mutex::new(HashMap::new()) }
     }
 
-    /// A permit now, or how long to wait before asking again.
-    pub fn try_acquire(&self, key: &Key, per_second: f64) -> Result<Permit, Duration> {
+    /// A permit now, or how long to wait before asking again. `per_second` is asked for a key's first permit only;
+    /// from then on the pace is what [`Limiter::set_paces`] makes it.
+    pub fn try_acquire(&self, key: &Key, per_second: impl FnOnce() -> f64) -> Result<Permit, Duration> {
         self.gate(key, per_second).try_acquire()
     }
 
     /// Waits for a permit. Callers of one key are few: one lane, one reconcile, one watch.
-    pub async fn acquire(&self, key: &Key, per_second: f64) -> Permit {
+    pub async fn acquire(&self, key: &Key, per_second: impl FnOnce() -> f64) -> Permit {
         let gate = self.gate(key, per_second);
         loop {
             match gate.try_acquire() {
                 Ok(permit) => return permit,
-                Err(wait) => self.clock.sleep(wait).await,
+                Err(wait) => self.clock.sleep(wait.min(LONGEST_WAIT)).await,
             }
         }
     }
 
     /// Closes a key for a while, after the cloud said that it is too fast.
-    pub fn hold(&self, key: &Key, per_second: f64, pause: Duration) {
+    pub fn hold(&self, key: &Key, per_second: impl FnOnce() -> f64, pause: Duration) {
         let gate = self.gate(key, per_second);
         let until = self.clock.monotonic() + pause;
-        let mut window = gate.window();
+        let window = &mut gate.flow().window;
         window.closed_until = window.closed_until.max(until);
     }
 
-    fn gate(&self, key: &Key, per_second: f64) -> Arc<Gate> {
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Gives each key the pace that is configured now; None leaves it as it is. Keys that share what has left share
+    /// the lowest of their paces.
+    pub fn set_paces(&self, per_second: impl Fn(&Key) -> Option<f64>) {
+        let gates = self.gates();
+        let mut lowest: HashMap<*const Gate, f64> = HashMap::new();
+        for (key, gate) in gates.iter() {
+            let Some(pace) = per_second(key) else { continue };
+            lowest.entry(Arc::as_ptr(gate)).and_modify(|lowest| *lowest = lowest.min(pace)).or_insert(pace);
+        }
+        for gate in gates.values() {
+            if let Some(pace) = lowest.get(&Arc::as_ptr(gate)) {
+                gate.set_pace(*pace);
+            }
+        }
+    }
+
+    /// A key takes another's place: what has left under the old one counts for the new one.
+    pub fn replace_key_id(&self, old: &str, new: &str) {
+        let mut gates = self.gates();
+        let of_old = gates.iter().filter(|(key, _)| key.key_id == old);
+        let of_new: Vec<_> = of_old
+            .map(|(key, gate)| (Key { key_id: new.to_owned(), ..key.clone() }, Arc::clone(gate)))
+            .collect();
+        for (key, gate) in of_new {
+            gates.entry(key).or_insert(gate);
+        }
+    }
+
+    fn gate(&self, key: &Key, per_second: impl FnOnce() -> f64) -> Arc<Gate> {
+        let mut gates = self.gates();
         if let Some(gate) = gates.get(key) {
             return Arc::clone(gate);
         }
-        let gate = Arc::new(Gate::new(Arc::clone(&self.clock), per_second));
+        // Asked under the lock: a pace that is changing meanwhile is either asked here or set there.
+        let gate = Arc::new(Gate::new(Arc::clone(&self.clock), per_second()));
         gates.insert(key.clone(), Arc::clone(&gate));
         gate
+    }
+
+    fn gates(&self) -> MutexGuard<'_, HashMap<Key, Arc<Gate>>> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Gate {
     fn new(clock: Arc<dyn Clock>, per_second: f64) -> Gate {
-        let period = Duration::from_secs_f64(1.0 / per_second.max(1e-6));
-        // `with_period` refuses only a zero period.
-        let quota = Quota::with_period(period.max(Duration::from_nanos(1)))
-            .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
-            .allow_burst(BURST);
-        let smooth = RateLimiter::direct_with_clock(quota, OurClock(Arc::clone(&clock)));
-        // It starts empty: a restart forgets what was sent a moment ago.
-        for _ in 0..BURST.get() {
-            let _ = smooth.check();
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "paces are small and positive"
-        )]
-        let most = (per_second.floor() as usize).max(1);
-        let window = Window { most, span: period.max(Duration::from_secs(1)), ..Window::default() };
-        Gate { clock, smooth, window: Mutex::new(window) }
+        let smooth = smooth(&clock, per_second);
+        let (most, span) = bounds(per_second);
+        let window = Window { most, span, ..Window::default() };
+        Gate { clock, flow: Mutex::new(Flow { per_second, smooth, window }) }
     }
 
     fn try_acquire(self: &Arc<Gate>) -> Result<Permit, Duration> {
         let now = self.clock.monotonic();
-        let mut window = self.window();
-        window.room(now)?;
+        let mut flow = self.flow();
+        flow.window.room(now)?;
         let clock = OurClock(Arc::clone(&self.clock));
-        self.smooth
+        flow.smooth
             .check()
             .map_err(|not_until| not_until.wait_time_from(clock.now()).max(Duration::from_micros(100)))?;
-        window.held += 1;
+        flow.window.held += 1;
         Ok(Permit { gate: Some(Arc::clone(self)) })
     }
 
-    fn window(&self) -> MutexGuard<'_, Window> {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    #[expect(clippy::float_cmp, reason = "the same configured number is the same pace")]
+    fn set_pace(&self, per_second: f64) {
+        let mut flow = self.flow();
+        if flow.per_second != per_second {
+            flow.per_second = per_second;
+            flow.smooth = smooth(&self.clock, per_second);
+            (flow.window.most, flow.window.span) = bounds(per_second);
+        }
     }
+
+    fn flow(&self) -> MutexGuard<'_, Flow> {
+        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn period(per_second: f64) -> Duration {
+    Duration::from_secs_f64(1.0 / per_second.max(1e-6))
+}
+
+/// It starts empty: a restart forgets what was sent a moment ago.
+fn smooth(
+    clock: &Arc<dyn Clock>,
+    per_second: f64,
+) -> RateLimiter<NotKeyed, InMemoryState, OurClock, NoOpMiddleware<Nanos>> {
+    // `with_period` refuses only a zero period.
+    let quota = Quota::with_period(period(per_second).max(Duration::from_nanos(1)))
+        .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
+        .allow_burst(BURST);
+    let smooth = RateLimiter::direct_with_clock(quota, OurClock(Arc::clone(clock)));
+    for _ in 0..BURST.get() {
+        let _ = smooth.check();
+    }
+    smooth
+}
+
+/// How many may leave in a window, and how long it is.
+fn bounds(per_second: f64) -> (usize, Duration) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "paces are small and positive"
+    )]
+    let most = (per_second.floor() as usize).max(1);
+    (most, period(per_second).max(Duration::from_secs(1)))
 }
 
 impl Window {
@@ -162,7 +234,7 @@ impl Permit {
     pub fn written(mut self) {
         if let Some(gate) = self.gate.take() {
             let now = gate.clock.monotonic();
-            let mut window = gate.window();
+            let window = &mut gate.flow().window;
             window.held -= 1;
             window.written.push_back(now);
         }
@@ -172,7 +244,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(gate) = self.gate.take() {
-            gate.window().held -= 1;
+            gate.flow().window.held -= 1;
         }
     }
 }
@@ -189,104 +261,4 @@ impl governor::clock::Clock for OurClock {
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::clock::ManualClock;
-
-    fn key() -> Key {
-        Key { key_id: "key".to_owned(), api: "redis:RenewInstance", region: "ap-guangzhou".to_owned() }
-    }
-
-    /// Simulates a busy sender: takes permits as they come and writes each `latency(i)` later.
-    fn writes(per_second: f64, seconds: u64, latency: impl Fn(usize) -> Duration) -> Vec<Duration> {
-        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-        let limiter = Limiter::new(clock.clone());
-        let mut held: Vec<(Duration, Permit)> = Vec::new();
-        let mut written = Vec::new();
-        let step = Duration::from_millis(1);
-        while clock.monotonic() < Duration::from_secs(seconds) {
-            let now = clock.monotonic();
-            let (due, later): (Vec<_>, Vec<_>) = held.into_iter().partition(|(at, _)| *at <= now);
-            held = later;
-            for (_, permit) in due {
-                permit.written();
-                written.push(now);
-            }
-            if let Ok(permit) = limiter.try_acquire(&key(), per_second) {
-                held.push((now + latency(written.len() + held.len()), permit));
-            }
-            clock.advance(step);
-        }
-        written
-    }
-
-    fn worst_window(written: &[Duration]) -> usize {
-        let end_of = |start: Duration| start + Duration::from_secs(1);
-        let count =
-            |start: &Duration| written.iter().filter(|at| *at >= start && **at < end_of(*start)).count();
-        written.iter().map(count).max().unwrap_or(0)
-    }
-
-    #[test]
-    fn no_second_holds_more_than_the_pace_however_long_a_request_takes_to_be_written() {
-        for per_second in [1.0, 2.5, 18.0, 31.5] {
-            for spread in [0, 3, 40, 170] {
-                let latency = |i: usize| Duration::from_millis((i as u64 * 7919) % (spread + 1));
-                let written = writes(per_second, 20, latency);
-                assert!(
-                    worst_window(&written) as f64 <= per_second.max(1.0),
-                    "{per_second}/s, spread {spread} ms"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn quick_requests_use_nearly_the_whole_pace() {
-        let written = writes(18.0, 60, |_| Duration::ZERO);
-        assert!(written.len() >= 18 * 60 * 98 / 100, "{} of {}", written.len(), 18 * 60);
-    }
-
-    #[test]
-    fn a_sender_that_wakes_a_little_late_at_each_slot_keeps_the_pace() {
-        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-        let limiter = Limiter::new(clock.clone());
-        let mut written = Vec::new();
-        while clock.monotonic() < Duration::from_secs(60) {
-            match limiter.try_acquire(&key(), 18.0) {
-                Ok(permit) => {
-                    clock.advance(Duration::from_millis(2));
-                    permit.written();
-                    written.push(clock.monotonic());
-                }
-                Err(wait) => clock.advance(wait + Duration::from_millis(4)),
-            }
-        }
-        assert!(written.len() >= 18 * 60 * 98 / 100, "{} of {}", written.len(), 18 * 60);
-        assert!(worst_window(&written) <= 18, "{} in one second", worst_window(&written));
-    }
-
-    #[test]
-    fn a_permit_that_is_dropped_unwritten_gives_its_place_back() {
-        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-        let limiter = Limiter::new(clock.clone());
-        assert!(limiter.try_acquire(&key(), 1.0).is_err());
-        clock.advance(Duration::from_secs(2));
-        drop(limiter.try_acquire(&key(), 1.0).unwrap());
-        clock.advance(Duration::from_secs(2));
-        assert!(limiter.try_acquire(&key(), 1.0).is_ok());
-    }
-
-    #[test]
-    fn it_starts_empty_and_keys_do_not_share() {
-        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-        let limiter = Limiter::new(clock.clone());
-        assert!(limiter.try_acquire(&key(), 1.0).is_err());
-        clock.advance(Duration::from_secs(1));
-        let other = Key { region: "ap-shanghai".to_owned(), ..key() };
-        assert!(limiter.try_acquire(&other, 1.0).is_err());
-        assert!(limiter.try_acquire(&key(), 1.0).is_ok());
-    }
-}
+mod tests;

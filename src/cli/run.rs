@@ -23,9 +23,9 @@ pub(super) async fn run(config: &Path) -> Outcome {
         LogFormat::Journal => Format::Journal,
         LogFormat::Auto => Format::automatic(),
     };
-    let _logging = telemetry::init(format, &config.log.level)?;
+    let logging = telemetry::init(format, &config.log.level)?;
     telemetry::log_panics();
-    match daemon::run(config, &environment, Arc::new(SystemClock::new()), signals).await {
+    match daemon::run(config, &environment, Arc::new(SystemClock::new()), signals, &logging).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) if error.is_configuration() => {
             tracing::error!(

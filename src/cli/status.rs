@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::times::Times;
 use super::{Outcome, ShownArgs, open_store_to_read, output};
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, Environment, OnDisk};
 use crate::domain::written_time;
-use crate::store::{DaemonLock, InstanceRow, NextFiring, Pause, SetInForce};
+use crate::store::{DaemonLock, InstanceRow, NextFiring, Pause, SetInForce, SettingsInForce};
 
 const FIRINGS: u32 = 10;
 const RISKS_SHOWN: usize = 10;
@@ -18,6 +18,7 @@ const RISKS_SHOWN: usize = 10;
 #[derive(Serialize)]
 struct Status {
     daemon: DaemonStatus,
+    settings: SettingsStatus,
     policies: SetStatus,
     runs: BTreeMap<String, i64>,
     unknown_orders: i64,
@@ -33,6 +34,17 @@ struct DaemonStatus {
     #[serde(serialize_with = "written_time::serialize_option")]
     since: Option<Timestamp>,
     version: Option<String>,
+}
+
+/// Of `renewd.toml`.
+#[derive(Serialize)]
+struct SettingsStatus {
+    #[serde(serialize_with = "written_time::serialize_option")]
+    accepted_at: Option<Timestamp>,
+    /// Whether the daemon goes by the file as it is on disk, but for what needs a restart.
+    is_on_disk: bool,
+    /// Keys whose new values only a restart takes.
+    needs_restart: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -61,6 +73,7 @@ pub(super) async fn status(config: &Path, args: &ShownArgs) -> Outcome {
             since: if running { row.started_at } else { row.stopped_at },
             version: row.version,
         },
+        settings: settings_status(&config, store.settings_in_force().await?),
         policies: set_status(&config, is_main_file_refused, store.set_in_force().await?),
         runs: row.runs.into_iter().collect(),
         unknown_orders: row.unknown_orders,
@@ -72,6 +85,14 @@ pub(super) async fn status(config: &Path, args: &ShownArgs) -> Outcome {
         return output::print_json(&status);
     }
     output::print(&words(&status, &Times::of(&config, args.utc)?))
+}
+
+fn settings_status(config: &Config, settings: SettingsInForce) -> SettingsStatus {
+    SettingsStatus {
+        accepted_at: settings.accepted_at,
+        is_on_disk: settings.digest == Some(OnDisk::settings(&config.source)),
+        needs_restart: settings.needs_restart,
+    }
 }
 
 fn set_status(config: &Config, is_main_file_refused: bool, set: SetInForce) -> SetStatus {
@@ -86,7 +107,12 @@ fn set_status(config: &Config, is_main_file_refused: bool, set: SetInForce) -> S
 }
 
 fn words(status: &Status, times: &Times) -> String {
-    let mut lines = vec![daemon_words(&status.daemon, times), set_words(&status.policies, times)];
+    let running = status.daemon.running;
+    let mut lines = vec![
+        daemon_words(&status.daemon, times),
+        settings_words(&status.settings, running, times),
+        set_words(&status.policies, running, times),
+    ];
     let runs: Vec<String> = status.runs.iter().map(|(state, count)| format!("{count} {state}")).collect();
     lines
         .push(format!("runs      {}", if runs.is_empty() { "none yet".to_owned() } else { runs.join(", ") }));
@@ -144,7 +170,19 @@ fn daemon_words(daemon: &DaemonStatus, times: &Times) -> String {
     }
 }
 
-fn set_words(set: &SetStatus, times: &Times) -> String {
+fn settings_words(settings: &SettingsStatus, running: bool, times: &Times) -> String {
+    let Some(since) = settings.accepted_at.map(|at| times.at(at)) else {
+        return "settings  none yet: the service takes them from renewd.toml when it starts".to_owned();
+    };
+    let differs = if settings.is_on_disk { "the same as on disk" } else { takes_it(running) };
+    let restart = match settings.needs_restart.as_slice() {
+        [] => String::new(),
+        keys => format!("; `systemctl restart renewd` is needed for {}", keys.join(", ")),
+    };
+    format!("settings  accepted {since}, {differs}{restart}")
+}
+
+fn set_words(set: &SetStatus, running: bool, times: &Times) -> String {
     let Some(since) = set.accepted_at.map(|at| times.at(at)) else {
         return "policies  none yet: the service takes them from the files when it starts".to_owned();
     };
@@ -156,8 +194,14 @@ fn set_words(set: &SetStatus, times: &Times) -> String {
         (None, None) => format!(
             "policies  accepted {since}; renewd.toml has mistakes, so nobody knows whether the files on disk differ"
         ),
-        (None, Some(false)) => format!(
-            "policies  accepted {since}; the files on disk differ: `systemctl reload renewd` takes them"
-        ),
+        (None, Some(false)) => format!("policies  accepted {since}, {}", takes_it(running)),
+    }
+}
+
+fn takes_it(running: bool) -> &'static str {
+    if running {
+        "what is on disk differs and is taken in a moment, or at once by `systemctl reload renewd`"
+    } else {
+        "what is on disk differs and is taken at the next start"
     }
 }

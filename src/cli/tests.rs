@@ -167,7 +167,7 @@ fn fixture() -> PathBuf {
 
 /// Everything that can be done now.
 async fn work(engine: &Arc<Engine>) {
-    for account in engine.accounts() {
+    for account in engine.accounts().values() {
         let mut lane = Lane::new(Arc::clone(engine), Arc::clone(account));
         let reconcile = Reconcile::new(Arc::clone(engine), Arc::clone(account));
         loop {

@@ -1,9 +1,10 @@
 //! An account: whose keys sign, where its calls go and through which connections.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -11,14 +12,23 @@ use crate::clock::Clock;
 use crate::cloud::call::{Api, Call, Reply, Report, SignedPurchase};
 use crate::cloud::endpoint::Endpoint;
 use crate::cloud::transport::{Exchange, Request, Transport};
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Class, Failure};
 use crate::domain::secret::Secret;
 
+#[derive(PartialEq, Eq)]
 pub struct Credentials {
     pub key_id: Secret,
     pub secret_key: Secret,
     /// Of temporary credentials.
     pub token: Option<Secret>,
+}
+
+impl Credentials {
+    /// Blank: no call is made with them.
+    pub fn none() -> Credentials {
+        let none = || Secret::new("");
+        Credentials { key_id: none(), secret_key: none(), token: None }
+    }
 }
 
 /// What the providers' rooms work with.
@@ -28,7 +38,7 @@ pub(super) struct Account {
     pub bare_time_zone: TimeZone,
     transport: Transport,
     clock: Arc<dyn Clock>,
-    credentials: RwLock<Arc<Credentials>>,
+    credentials: ArcSwap<Credentials>,
 }
 
 /// Begun when its request leaves; ends as a [`Call`].
@@ -45,7 +55,7 @@ impl Account {
         transport: Transport,
         clock: Arc<dyn Clock>,
     ) -> Account {
-        let credentials = RwLock::new(Arc::new(credentials));
+        let credentials = ArcSwap::from_pointee(credentials);
         Account { endpoint, bare_time_zone, transport, clock, credentials }
     }
 
@@ -90,11 +100,23 @@ impl Account {
     }
 
     pub fn credentials(&self) -> Arc<Credentials> {
-        Arc::clone(&self.credentials.read().unwrap_or_else(PoisonError::into_inner))
+        self.credentials.load_full()
+    }
+
+    /// Those to sign with.
+    ///
+    /// # Errors
+    /// They are blank: the cloud's answer to that would hide that they could not be read.
+    pub fn to_sign(&self) -> Result<Arc<Credentials>, Failure> {
+        let credentials = self.credentials();
+        if credentials.key_id.is_empty() {
+            return Err(Failure::ours(Class::Unsent, "NoSecrets", "the account's secrets cannot be read"));
+        }
+        Ok(credentials)
     }
 
     pub fn replace_credentials(&self, credentials: Credentials) {
-        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
+        self.credentials.store(Arc::new(credentials));
     }
 }
 

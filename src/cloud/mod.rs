@@ -111,6 +111,11 @@ impl Cloud {
         self.account.replace_credentials(credentials);
     }
 
+    /// Whether the next signature would be by these.
+    pub fn signs_with(&self, credentials: &Credentials) -> bool {
+        *self.account.credentials() == *credentials
+    }
+
     /// Whose quota calls use up. Fit for a limiter's key, not for a log.
     pub fn key_id(&self) -> String {
         self.account.credentials().key_id.expose().to_owned()

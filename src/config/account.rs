@@ -75,7 +75,7 @@ const SECRET_HELP: &str = "write \"credential:NAME\", \"env:NAME\" or \"file:PAT
     this file; one that stood here should be replaced at the cloud";
 
 /// The names of key id and secret.
-fn key_names(provider: Provider) -> [&'static str; 2] {
+pub(crate) fn key_names(provider: Provider) -> [&'static str; 2] {
     match provider {
         Provider::TencentCloud => ["secret_id", "secret_key"],
         Provider::Volcengine => ["access_key_id", "secret_access_key"],

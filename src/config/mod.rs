@@ -10,6 +10,7 @@ mod encoding;
 mod environment;
 pub mod examples;
 mod line;
+mod on_disk;
 mod plan;
 mod policies;
 mod policy;
@@ -29,8 +30,10 @@ use jiff::Timestamp;
 use crate::domain::product::{AccountName, PolicyName};
 
 pub use account::{Account, Budget, CredentialSource, KNOWN_APIS};
+pub use changes::KeyChange;
 pub use diagnostic::{Diagnostic, Place, Refusal, Severity, Spot};
 pub use environment::Environment;
+pub use on_disk::{Entries, OnDisk, Places};
 pub use policies::{PolicySet, PolicySource};
 pub use policy::DEFAULT_WITHIN_DAYS;
 pub use settings::{Config, HistoryConfig, HttpConfig, LogConfig, LogFormat, RetryConfig};

@@ -124,7 +124,7 @@ fn read_bytes(path: &Path, findings: &Findings) -> Option<Vec<u8>> {
 }
 
 /// One file, or those of a folder in name order. Hidden files are editors' and are left alone.
-fn list_files(path: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn list_files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }

@@ -113,11 +113,14 @@ fn read_credential(
     name: &str,
     environment: &Environment,
 ) -> Result<Zeroizing<String>, SecretError> {
-    let service = PathBuf::from(SERVICE_CREDENTIALS);
-    let folders = environment.credentials_directory().into_iter().chain([service]);
-    let path = find_credential(reference, name, folders)?;
+    let path = find_credential(reference, name, credential_folders(environment))?;
     // systemd guards these files by the folder, so their own mode says nothing.
     read(reference, open(reference, &path)?)
+}
+
+/// The service's own first.
+fn credential_folders(environment: &Environment) -> impl Iterator<Item = PathBuf> {
+    environment.credentials_directory().into_iter().chain([PathBuf::from(SERVICE_CREDENTIALS)])
 }
 
 fn find_credential(
@@ -135,6 +138,15 @@ fn find_credential(
     }
     let (name, path) = (name.to_owned(), expected.unwrap_or_default());
     Err(SecretError::NoCredential { reference: reference.clone(), name, path })
+}
+
+/// The file that a reference is read from; none for a variable.
+pub(crate) fn file_of(reference: &SecretRef, environment: &Environment) -> Option<PathBuf> {
+    match reference {
+        SecretRef::Env(_) => None,
+        SecretRef::Credential(name) => credential_folders(environment).map(|folder| folder.join(name)).next(),
+        SecretRef::File(path) => Some(path.clone()),
+    }
 }
 
 fn open(reference: &SecretRef, path: &Path) -> Result<File, SecretError> {

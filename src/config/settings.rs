@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::account::{self, Account, References};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::environment::Environment;
+use crate::config::on_disk::digest_of;
 use crate::config::reader::{Entry, Findings, Table, alike_to, nearest, parse, quoted};
 use crate::config::source::{Disclosure, SourceFile};
 use crate::domain::product::{AccountName, Provider};
@@ -18,6 +19,8 @@ use crate::schedule::Schedule;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub source: PathBuf,
+    /// SHA-256 of the file's text.
+    pub digest: String,
     pub database: PathBuf,
     /// A folder of `*.toml` or one file.
     pub policies: PathBuf,
@@ -153,6 +156,7 @@ pub(crate) fn read(
     let is_database_certain = lines_like_database(&file) == usize::from(database.is_some());
     let config = Config {
         source: path.to_owned(),
+        digest: digest_of(file.text().as_bytes()),
         database: database.unwrap_or_else(default_database),
         policies: root
             .take("policies")

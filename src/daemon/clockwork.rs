@@ -3,7 +3,7 @@
 //! Invariant: policies are never jobs here. The scheduler keeps a zone's offset from the day a job was made, loses
 //! jobs when thousands are due in one second, and makes up for nothing after a downtime; the database is the plan.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
@@ -15,8 +15,8 @@ pub(super) struct Clockwork {
     day: Listeners,
 }
 
-/// Whoever is to be woken by one job.
-type Listeners = Arc<Mutex<Vec<Arc<Notify>>>>;
+/// Whoever is to be woken by one job, for as long as it listens.
+type Listeners = Arc<Mutex<Vec<Weak<Notify>>>>;
 
 const EACH_SECOND: &str = "* * * * * *";
 const EACH_MINUTE: &str = "0 * * * * *";
@@ -36,9 +36,13 @@ impl Clockwork {
         listen(&self.second)
     }
 
-    /// Woken once at once: a start is a good moment for the minute's look.
     pub(super) fn each_minute(&self) -> Arc<Notify> {
         listen(&self.minute)
+    }
+
+    /// As if a minute had begun: what came with a reload is looked at without waiting for it.
+    pub(super) fn begin_minute(&self) {
+        wake(&self.minute);
     }
 
     pub(super) fn each_day(&self) -> Arc<Notify> {
@@ -57,13 +61,7 @@ async fn add(scheduler: &JobScheduler, expression: &str) -> Result<Listeners, Jo
     let shared = Arc::clone(&listeners);
     let job = Job::new_async(expression, move |_, _| {
         let shared = Arc::clone(&shared);
-        Box::pin(async move {
-            shared
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .iter()
-                .for_each(|listener| listener.notify_one());
-        })
+        Box::pin(async move { wake(&shared) })
     })?;
     scheduler.add(job).await?;
     Ok(listeners)
@@ -71,6 +69,11 @@ async fn add(scheduler: &JobScheduler, expression: &str) -> Result<Listeners, Jo
 
 fn listen(listeners: &Listeners) -> Arc<Notify> {
     let notify = Arc::new(Notify::new());
-    listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&notify));
+    listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&notify));
     notify
+}
+
+fn wake(listeners: &Listeners) {
+    let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+    listeners.retain(|listener| listener.upgrade().map(|listener| listener.notify_one()).is_some());
 }

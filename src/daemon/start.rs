@@ -9,14 +9,13 @@ use sha2::{Digest, Sha256};
 
 use super::DaemonError;
 use crate::clock::Clock;
-use crate::cloud::{Cloud, Credentials};
-use crate::config::{self, Config, CredentialSource, Environment, Refusal, secrets};
+use crate::cloud::{BuildError, Cloud, Credentials};
+use crate::config::{self, Config, CredentialSource, Environment, PolicySet, Refusal, secrets};
 use crate::domain::policy::Policy;
 use crate::domain::product::AccountName;
-use crate::domain::secret::Secret;
-use crate::engine::{Account, Engine, Limits, Settings};
+use crate::engine::{Account, Engine, Limits, Settings, Terms};
 use crate::retry::Pace;
-use crate::store::{DaemonLock, Filter, Store};
+use crate::store::{DaemonLock, Filter, PolicyEntry, Store, StoreError};
 
 /// Locks and opens the database. Where the policies are refused and no set was ever accepted, nothing is made.
 pub(super) async fn open(
@@ -43,10 +42,19 @@ pub(super) fn engine(
     store: Store,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<Engine>, DaemonError> {
+    let accounts = config
+        .accounts
+        .iter()
+        .map(|(name, account)| self::account(name, account, environment, &clock))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Arc::new(Engine::new(store, clock, accounts, settings(config)?)))
+}
+
+pub(super) fn settings(config: &Config) -> Result<Settings, DaemonError> {
     let zone = TimeZone::get(&config.timezone)
         .map_err(|error| DaemonError::Zone { zone: config.timezone.clone(), error })?;
     let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
-    let settings = Settings {
+    Ok(Settings {
         pace: Pace {
             first_delay: seconds(config.retry.first_delay_seconds),
             max_delay: seconds(config.retry.max_delay_seconds),
@@ -54,54 +62,55 @@ pub(super) fn engine(
         },
         settle: seconds(config.retry.settle_seconds),
         zone,
-    };
-    let accounts = config
-        .accounts
-        .iter()
-        .map(|(name, account)| self::account(name, account, environment, &clock))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(Arc::new(Engine::new(store, clock, accounts, settings)))
+    })
 }
 
-fn account(
+/// One account whose secrets cannot be read must not keep the others from being renewed: it is held, with blank keys
+/// that no call is made with, until they can be read.
+pub(super) fn account(
     name: &AccountName,
     account: &config::Account,
     environment: &Environment,
     clock: &Arc<dyn Clock>,
 ) -> Result<Account, DaemonError> {
-    let failed = |reason: String| DaemonError::Account { account: name.to_string(), reason };
-    // One account whose secret cannot be read must not keep the others from being renewed: it is held, with blank
-    // keys that no call is made with, until they can be read.
-    let credentials = read_credentials(&account.credentials, environment).unwrap_or_else(|_| {
-        let none = || Secret::new("");
-        Credentials { key_id: none(), secret_key: none(), token: None }
-    });
-    let endpoint = account.endpoint.clone();
-    let zone = account.bare_time_zone.to_time_zone();
-    let cloud = Cloud::new(account.provider, credentials, endpoint, zone, Arc::clone(clock))
-        .map_err(|error| failed(error.to_string()))?;
+    let credentials = credentials(&account.credentials, environment);
+    let cloud = Cloud::new(
+        account.provider,
+        credentials.unwrap_or_else(|_| Credentials::none()),
+        account.endpoint.clone(),
+        account.bare_time_zone.to_time_zone(),
+        Arc::clone(clock),
+    );
+    let failed =
+        |error: BuildError| DaemonError::Account { account: name.to_string(), reason: error.to_string() };
+    let terms = terms(account, environment);
+    Ok(Account::new(name.clone(), account.provider, cloud.map_err(failed)?, terms))
+}
+
+pub(super) fn terms(account: &config::Account, environment: &Environment) -> Terms {
     let limits = Limits {
         orders_per_day: account.budget.orders_per_day,
         per_day: account.budget.cny_per_day,
         per_month: account.budget.cny_per_month,
     };
     let (source, environment) = (account.credentials.clone(), environment.clone());
-    let reread = Box::new(move || read_credentials(&source, &environment));
-    let rates = account.rate.clone().into_iter().collect();
-    Ok(Account::new(name.clone(), account.provider, cloud, rates, limits, reread))
+    let reread = Box::new(move || credentials(&source, &environment));
+    Terms { rates: account.rate.clone().into_iter().collect(), limits, reread }
 }
 
-fn read_credentials(source: &CredentialSource, environment: &Environment) -> Result<Credentials, String> {
+pub(super) fn credentials(
+    source: &CredentialSource,
+    environment: &Environment,
+) -> Result<Credentials, String> {
     let CredentialSource::Keys { key_id, secret, token } = source;
     let read = |reference| secrets::resolve(reference, environment).map_err(|error| error.to_string());
     let token = token.as_ref().map(read).transpose()?;
     Ok(Credentials { key_id: read(key_id)?, secret_key: read(secret)?, token })
 }
 
-/// A policy of the last accepted set may name an account that `renewd.toml` no longer has: nothing would ever
-/// order for it, and that is not passed over in silence.
-pub(super) async fn check_accounts(engine: &Engine, config: &Config) -> Result<(), DaemonError> {
-    check_secrets(engine).await?;
+/// A policy of the last accepted set may name an account that `renewd.toml` no longer has, and so may an open order:
+/// nothing would ever be done for it, and that is not passed over in silence.
+pub(super) async fn miss_accounts(engine: &Engine, config: &Config) -> Result<(), StoreError> {
     for policy in engine.store.policies(&Filter::default()).await? {
         let known = config.accounts.keys().any(|name| name.as_str() == policy.account);
         if !policy.retired && !known {
@@ -130,19 +139,17 @@ pub(super) async fn check_accounts(engine: &Engine, config: &Config) -> Result<(
     Ok(())
 }
 
-/// A start tries each key anew: whoever has corrected one restarts the service and expects it to be used.
-async fn check_secrets(engine: &Engine) -> Result<(), DaemonError> {
-    for account in engine.accounts() {
-        let name = &account.name;
-        let released = engine.store.release_account(name, Some("credential"), engine.clock.now()).await?;
-        let held = engine.hold_without_secrets(account).await?;
-        if released > 0 && held.is_none() {
-            tracing::info!(
-                event = "account.resumed",
-                account = %name,
-                "account {name} is resumed: its key is tried anew after the start"
-            );
-        }
+/// An account that comes tries its key anew, whatever was known of it: who has corrected one expects it to be used.
+pub(super) async fn try_secrets(engine: &Engine, account: &Account) -> Result<(), StoreError> {
+    let name = &account.name;
+    let released = engine.store.release_account(name, Some("credential"), engine.clock.now()).await?;
+    let held = engine.hold_without_secrets(account).await?;
+    if released > 0 && held.is_none() {
+        tracing::info!(
+            event = "account.resumed",
+            account = %name,
+            "account {name} is resumed: its key is tried anew"
+        );
     }
     Ok(())
 }
@@ -162,7 +169,21 @@ pub(super) fn warn_of_proxies(environment: &Environment) {
     }
 }
 
+/// The set as the store takes it.
+pub fn entries(mut set: PolicySet) -> Vec<PolicyEntry> {
+    let sources = std::mem::take(&mut set.sources);
+    let place = |policy: &Policy| {
+        sources
+            .get(&policy.name)
+            .map_or_else(String::new, |source| format!("{}:{}", source.file.display(), source.line))
+    };
+    set.policies
+        .into_iter()
+        .map(|policy| PolicyEntry { source: place(&policy), digest: digest(&policy), policy })
+        .collect()
+}
+
 /// Over everything a policy says.
-pub(super) fn digest(policy: &Policy) -> String {
+fn digest(policy: &Policy) -> String {
     HEXLOWER.encode(&Sha256::digest(format!("{policy:?}").as_bytes()))
 }

@@ -21,7 +21,7 @@ use crate::store::{Attempt, Sighting, StoreError};
 /// The cloud's own clock has whole seconds; less than this is no news.
 const SKEW_GRAIN: SignedDuration = SignedDuration::from_secs(2);
 /// How long a key is closed after the cloud said that it is too fast.
-pub(super) const THROTTLED_HOLD: std::time::Duration = std::time::Duration::from_secs(1);
+const THROTTLED_HOLD: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[derive(Debug, Error)]
 pub enum CallError {
@@ -47,10 +47,17 @@ impl Engine {
     }
 
     pub(super) async fn permit(&self, account: &Account, api: Api, region: &Region) -> Permit {
+        let key = self.key(account, api, region);
         let asked = self.clock.monotonic();
-        let permit = self.limiter.acquire(&self.key(account, api, region), account.rate(api)).await;
+        let permit = self.limiter.acquire(&key, || self.pace(account, &key, api)).await;
         self.measures.waited(&account.name, api, self.clock.monotonic().saturating_sub(asked));
         permit
+    }
+
+    /// The cloud said that it is too fast.
+    pub(super) fn hold_key(&self, account: &Account, api: Api, region: &Region) {
+        let key = self.key(account, api, region);
+        self.limiter.hold(&key, || self.pace(account, &key, api), THROTTLED_HOLD);
     }
 
     /// A call that only reads is given up when the service stops; a purchase never is.
@@ -168,20 +175,25 @@ impl Engine {
         if let Err(failure) = &call.result
             && failure.class == Class::Throttled
         {
-            self.limiter.hold(&self.key(account, api, about.region), account.rate(api), THROTTLED_HOLD);
+            self.hold_key(account, api, about.region);
         }
         let attempt = attempt(account, about, at, &call.report, call.result.as_ref().err());
         self.store.record_attempts(vec![attempt]).await?;
-        self.note_credential(account, call.result.as_ref().err()).await?;
+        self.note_credential(account, at, call.result.as_ref().err()).await?;
         Ok(call.result?)
     }
 
     /// A refused key holds the account and has its secrets read again; a call that goes through frees it.
-    async fn note_credential(&self, account: &Account, failure: Option<&Failure>) -> Result<(), StoreError> {
+    async fn note_credential(
+        &self,
+        account: &Account,
+        begun: Timestamp,
+        failure: Option<&Failure>,
+    ) -> Result<(), StoreError> {
         match failure {
             Some(failure) if is_refused_key(account, failure) => {
                 account.is_refused.store(true, Ordering::SeqCst);
-                self.hold_account(account, "credential", self.next_test(), failure).await
+                self.hold_refused_key(account, begun, self.next_test(), failure).await.map(drop)
             }
             None if account.is_refused.swap(false, Ordering::SeqCst) => {
                 if self.store.release_account(&account.name, Some("credential"), self.now()).await? > 0 {
@@ -200,7 +212,7 @@ impl Engine {
     /// When a held account is tried again.
     pub(super) fn next_test(&self) -> Timestamp {
         let now = self.now();
-        match retry::after(Class::Credential, None, 0, self.settings.pace, 0, now) {
+        match retry::after(Class::Credential, None, 0, self.settings().pace, 0, now) {
             retry::Next::HoldAccount { at, .. } => at,
             _ => now,
         }

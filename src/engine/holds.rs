@@ -46,7 +46,7 @@ impl Engine {
         };
         let until = pause.until.unwrap_or(now);
         if until <= now {
-            if let Err(cause) = reread_secrets(account) {
+            if let Err(cause) = self.reread_secrets(account) {
                 tracing::error!(
                     event = "account.paused", account = %account.name, class = CREDENTIAL,
                     "account {} is tested with its old key: {cause}", account.name
@@ -74,7 +74,7 @@ impl Engine {
             return Ok(None);
         }
         let (name, now) = (&account.name, self.now());
-        let Err(cause) = reread_secrets(account) else {
+        let Err(cause) = self.reread_secrets(account) else {
             self.store.release_account(name, Some(CREDENTIAL), now).await?;
             tracing::info!(
                 event = "account.resumed", account = %name,
@@ -93,24 +93,50 @@ impl Engine {
         Ok(Some((until, format!("account {name} makes no call: {cause}"))))
     }
 
-    /// Holds an account's orders and, for a refused key, reads its secrets again.
-    pub(super) async fn hold_account(
+    /// The cloud refused an account's key in a call begun then. Where other secrets are in place, or were put there
+    /// meanwhile, it goes on with those; else it is held. Answers whether it is.
+    pub(super) async fn hold_refused_key(
+        &self,
+        account: &Account,
+        begun: Timestamp,
+        until: Timestamp,
+        failure: &Failure,
+    ) -> Result<bool, StoreError> {
+        if account.had_other_secrets(begun) {
+            return Ok(false);
+        }
+        let note = match self.reread_secrets(account) {
+            Ok(true) => return self.try_new_secrets(account).await.map(|()| false),
+            Ok(false) => failure.to_string(),
+            // What the cloud says of an old key matters less than that there is no new one.
+            Err(cause) => cause,
+        };
+        let todo = "correct its secrets; they are read again at each test";
+        self.hold_account(account, CREDENTIAL, until, failure, &note, todo).await.map(|()| true)
+    }
+
+    pub(super) async fn hold_for_balance(
+        &self,
+        account: &Account,
+        until: Timestamp,
+        failure: &Failure,
+    ) -> Result<(), StoreError> {
+        let todo = "top it up; orders go on by themselves";
+        self.hold_account(account, BALANCE, until, failure, &failure.to_string(), todo).await
+    }
+
+    async fn hold_account(
         &self,
         account: &Account,
         kind: &'static str,
         until: Timestamp,
         failure: &Failure,
+        note: &str,
+        todo: &str,
     ) -> Result<(), StoreError> {
-        let reread = if kind == CREDENTIAL { reread_secrets(account) } else { Ok(()) };
-        // What the cloud says of an old key matters less than that there is no new one.
-        let note = reread.err().unwrap_or_else(|| failure.to_string());
-        let is_new = self.store.hold_account(&account.name, kind, until, &note, self.now()).await?;
+        let is_new = self.store.hold_account(&account.name, kind, until, note, self.now()).await?;
         account.is_held.store(true, Ordering::SeqCst);
         if is_new {
-            let todo = match kind {
-                "balance" => "top it up; orders go on by themselves",
-                _ => "correct its secrets; they are read again at each test",
-            };
             tracing::error!(
                 event = "account.paused", account = %account.name, class = %failure.class, code = failure.code,
                 next_attempt_at = %until,
@@ -118,6 +144,32 @@ impl Engine {
             );
         }
         Ok(())
+    }
+
+    /// Other secrets are in place: what held the account for those before is over.
+    pub(super) async fn try_new_secrets(&self, account: &Account) -> Result<(), StoreError> {
+        let name = &account.name;
+        if self.store.release_account(name, Some(CREDENTIAL), self.now()).await? > 0 {
+            tracing::info!(
+                event = "account.resumed", account = %name,
+                "account {name} is resumed: its secrets were replaced and are tried"
+            );
+        } else {
+            tracing::info!(
+                event = "account.secrets", account = %name,
+                "account {name} goes on with the secrets that were put in place"
+            );
+        }
+        account.wake.notify_one();
+        Ok(())
+    }
+
+    /// A corrected secret is taken without a restart; answers whether it is another. What is wrong is told without
+    /// the secret.
+    pub(super) fn reread_secrets(&self, account: &Account) -> Result<bool, String> {
+        let read = (account.terms().reread)();
+        let credentials = read.map_err(|cause| format!("its secrets cannot be read: {cause}"))?;
+        Ok(self.take_secrets(account, credentials))
     }
 
     /// An order went through: what held the account is over.
@@ -195,11 +247,4 @@ impl Engine {
         permit.written();
         self.finish_call(account, api, about, at, call).await.map(Some)
     }
-}
-
-/// A corrected secret is taken without a restart. What is wrong is told without the secret.
-pub(super) fn reread_secrets(account: &Account) -> Result<(), String> {
-    let credentials = (account.reread)().map_err(|cause| format!("its secrets cannot be read: {cause}"))?;
-    account.cloud.replace_credentials(credentials);
-    Ok(())
 }

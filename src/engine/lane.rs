@@ -238,7 +238,9 @@ impl Lane {
         let why = match claim.job.terms.action.is_every_fire() {
             true if elder.has_ordered => return Ok(Some(claim)),
             true => "it was held up",
-            false if elder.attempts >= self.engine.settings.pace.max_attempts => "its attempts were used up",
+            false if elder.attempts >= self.engine.settings().pace.max_attempts => {
+                "its attempts were used up"
+            }
             false => {
                 finished.push(self.yield_to(claim, elder));
                 return Ok(None);
@@ -327,8 +329,8 @@ impl Lane {
             again: *again,
             price: if needs_price { price } else { Price::NotNeeded },
             skew: self.account.skew(),
-            settle: duration(self.engine.settings.settle),
-            look_again: duration(self.engine.settings.pace.first_delay),
+            settle: duration(self.engine.settings().settle),
+            look_again: duration(self.engine.settings().pace.first_delay),
         })
     }
 
@@ -394,7 +396,7 @@ impl Lane {
 
     /// A run whose instance could not be looked at: nothing was ordered, so it only waits.
     fn unseen(&self, claim: Claim, failure: &Failure, held_until: Option<Timestamp>) -> (Claim, Finish) {
-        let pace = self.engine.settings.pace;
+        let pace = self.engine.settings().pace;
         let delay = match failure.class {
             Class::Blocked | Class::Rejected => pace.max_delay,
             _ => retry::jittered(pace.first_delay, 0, pace.max_delay, seed(&claim.job)),
@@ -423,7 +425,7 @@ impl Lane {
             .into_iter()
             .filter(|pause| pause.scope == "all" || (pause.scope == "account" && is_ours(&pause.name)))
             .find(|pause| pause.until.is_none_or(|until| until > now));
-        let longest = now + duration(self.engine.settings.pace.max_delay);
+        let longest = now + duration(self.engine.settings().pace.max_delay);
         Ok(found.map(|pause| {
             let until = pause.until.unwrap_or(longest).min(longest);
             let note = pause.note.map(|note| format!(": {note}")).unwrap_or_default();

@@ -9,9 +9,12 @@
 //! [`plan`] and [`inspect`] look ahead for people, with the same calls and the same guard.
 //!
 //! Each part is a struct with a `step` that does one round and says what it did, and a loop that only loops.
+//! Settings and accounts are asked for anew in each step: a reload replaces them whole, between two reads of them.
 //! Invariant: no part sleeps inside a step for anything but a permit or a call's answer.
 
+mod account;
 mod calls;
+mod change;
 mod events;
 mod goods;
 mod holds;
@@ -29,16 +32,18 @@ mod ticker;
 mod watch;
 mod withheld;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch as channel};
 
+pub use account::{Account, Limits, Terms};
 pub use calls::CallError;
+pub use change::Accounts;
 pub use lane::Lane;
 pub use measures::{ApiLabels, ByApi, CallLabels, Measures};
 pub use reconcile::Reconcile;
@@ -48,10 +53,6 @@ pub use ticker::Ticker;
 pub use watch::{MinuteWatch, SecondWatch};
 
 use crate::clock::Clock;
-use crate::cloud::{Api, Cloud, Credentials};
-use crate::domain::money::Fen;
-use crate::domain::order::OrderRow;
-use crate::domain::product::{AccountName, Provider};
 use crate::domain::run::Epoch;
 use crate::limiter::Limiter;
 use crate::retry::Pace;
@@ -62,8 +63,9 @@ pub struct Engine {
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     limiter: Limiter,
-    accounts: BTreeMap<AccountName, Arc<Account>>,
-    settings: Settings,
+    /// Replaced whole by a reload; who works on one that left ends its work with it.
+    accounts: ArcSwap<Accounts>,
+    settings: ArcSwap<Settings>,
     epoch: AtomicI64,
     /// When this epoch began: instants before it were missed, later ones are at worst late.
     began_ms: AtomicI64,
@@ -84,39 +86,6 @@ pub struct Settings {
     pub zone: TimeZone,
 }
 
-/// One account: its cloud, its pace, its money.
-pub struct Account {
-    pub name: AccountName,
-    pub provider: Provider,
-    pub cloud: Cloud,
-    /// Requests per second by API name; absent: a share of the documented limit.
-    pub rates: HashMap<String, f64>,
-    pub limits: Limits,
-    /// Reads the account's secrets again, after the cloud has refused them.
-    pub reread: Box<dyn Fn() -> Result<Credentials, String> + Send + Sync>,
-    skew_ms: AtomicI64,
-    is_held: AtomicBool,
-    /// Its key was refused by the last call that told.
-    is_refused: AtomicBool,
-    /// Whether its order list may be read, as far as the last call told.
-    may_list: AtomicBool,
-    /// Orders that this life sent with a token, with the monotonic time of sending.
-    tokens_sent: Mutex<HashMap<OrderRow, Duration>>,
-    /// What its balance was when it was last too little.
-    shortage: Mutex<Option<holds::Shortage>>,
-    /// What somebody was told of the whole account, by code, with the day it was told for.
-    told: Mutex<BTreeMap<String, Timestamp>>,
-    wake: Notify,
-}
-
-/// `[account.NAME.budget]`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    pub orders_per_day: Option<u32>,
-    pub per_day: Option<Fen>,
-    pub per_month: Option<Fen>,
-}
-
 /// Why a process may not go on with its database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -133,81 +102,23 @@ pub enum Step {
     Idle,
 }
 
-/// Of the documented limit, what an account uses unless told otherwise.
-const SHARE_OF_LIMIT: f64 = 0.9;
 const NEVER_TICKED: u64 = u64::MAX;
 /// After a failure of the database, before the same is tried again.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// Failures in a row of one part from one telling to the next: about a minute.
 const FAILURES_A_REMINDER: u32 = 60;
 
-impl Account {
-    pub fn new(
-        name: AccountName,
-        provider: Provider,
-        cloud: Cloud,
-        rates: HashMap<String, f64>,
-        limits: Limits,
-        reread: Box<dyn Fn() -> Result<Credentials, String> + Send + Sync>,
-    ) -> Account {
-        Account {
-            name,
-            provider,
-            cloud,
-            rates,
-            limits,
-            reread,
-            skew_ms: AtomicI64::new(0),
-            is_held: AtomicBool::new(true),
-            is_refused: AtomicBool::new(false),
-            may_list: AtomicBool::new(true),
-            tokens_sent: Mutex::default(),
-            shortage: Mutex::default(),
-            told: Mutex::default(),
-            wake: Notify::new(),
-        }
-    }
-
-    fn rate(&self, api: Api) -> f64 {
-        self.rates.get(api.name).copied().unwrap_or_else(|| api.pace(SHARE_OF_LIMIT))
-    }
-
-    /// The cloud's clock less ours, as last seen.
-    fn skew(&self) -> SignedDuration {
-        SignedDuration::from_millis(self.skew_ms.load(Ordering::Relaxed))
-    }
-
-    fn may_list(&self) -> bool {
-        self.may_list.load(Ordering::Relaxed)
-    }
-
-    /// Answers whether that is news.
-    fn note_list_right(&self, may_list: bool) -> bool {
-        self.may_list.swap(may_list, Ordering::Relaxed) != may_list
-    }
-
-    /// Whether somebody was not yet told of this on that day; from now on they are.
-    fn is_news(&self, code: &str, day: Timestamp) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.insert(code.to_owned(), day) != Some(day)
-    }
-
-    fn needs_price(&self) -> bool {
-        self.limits.per_day.is_some() || self.limits.per_month.is_some()
-    }
-}
-
 impl Engine {
     pub fn new(store: Store, clock: Arc<dyn Clock>, accounts: Vec<Account>, settings: Settings) -> Engine {
-        let accounts =
+        let accounts: Accounts =
             accounts.into_iter().map(|account| (account.name.clone(), Arc::new(account))).collect();
         let limiter = Limiter::new(Arc::clone(&clock));
         Engine {
             store,
             clock,
             limiter,
-            accounts,
-            settings,
+            accounts: ArcSwap::from_pointee(accounts),
+            settings: ArcSwap::from_pointee(settings),
             epoch: AtomicI64::new(0),
             began_ms: AtomicI64::new(0),
             ticked_ms: AtomicU64::new(NEVER_TICKED),
@@ -247,8 +158,13 @@ impl Engine {
         self.end.send_if_modified(|end| end.is_none() && end.replace(reason).is_none());
     }
 
-    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
-        self.accounts.values()
+    /// Those of this moment.
+    pub fn accounts(&self) -> Arc<Accounts> {
+        self.accounts.load_full()
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -260,19 +176,20 @@ impl Engine {
     }
 
     fn wake_all(&self) {
-        for account in self.accounts.values() {
+        for account in self.accounts().values() {
             account.wake.notify_one();
         }
     }
 
     fn budget(&self, account: &Account, now: Timestamp) -> Budget {
-        let today = now.to_zoned(self.settings.zone.clone());
+        let today = now.to_zoned(self.settings().zone.clone());
         let day_start = today.start_of_day().map_or(now, |start| start.timestamp());
         let month = today.first_of_month().and_then(|first| first.start_of_day());
+        let limits = account.limits();
         Budget {
-            orders_per_day: account.limits.orders_per_day,
-            per_day: account.limits.per_day,
-            per_month: account.limits.per_month,
+            orders_per_day: limits.orders_per_day,
+            per_day: limits.per_day,
+            per_month: limits.per_month,
             day_start,
             month_start: month.map_or(day_start, |start| start.timestamp()),
         }

@@ -211,7 +211,7 @@ impl Reconcile {
     /// How long this order is watched before it may be called not ordered. Where the cycle's last order vanished as
     /// well, reads that lag behind would explain both, and every further one would be paid: it takes much longer.
     fn settle_time(&self, order: &OpenOrder) -> Duration {
-        self.engine.settings.settle * if order.is_second { SECOND_SETTLES_LONGER } else { 1 }
+        self.engine.settings().settle * if order.is_second { SECOND_SETTLES_LONGER } else { 1 }
     }
 
     fn question<'a>(&self, order: &'a OpenOrder) -> verdict::Question<'a> {

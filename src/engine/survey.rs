@@ -11,7 +11,6 @@ use jiff::SignedDuration;
 use tokio::task::JoinSet;
 
 use super::calls::{About, CallError, is_refused_key};
-use super::holds::reread_secrets;
 use super::{Account, Engine};
 use crate::cloud::{self, Cause, Cloud};
 use crate::domain::failure::{Class, Failure};
@@ -109,7 +108,7 @@ impl Engine {
         let mut looks = Looks::new();
         for ((product, region), ids) in places {
             let spot = |instance| Spot { account: name.clone(), product, region: region.clone(), instance };
-            let looked = self.look_in(account, product, &region, &ids, progress).await?;
+            let looked = self.look_in(&account, product, &region, &ids, progress).await?;
             looks.extend(ids.iter().cloned().map(spot).zip(looked));
         }
         Ok(looks)
@@ -201,7 +200,7 @@ impl Engine {
         progress: &Progress,
     ) -> Result<Vec<(usize, Result<Fen, Failure>)>, StoreError> {
         let account = match self.ready(name) {
-            Ok(account) => Arc::clone(account),
+            Ok(account) => account,
             Err(failure) => {
                 progress.note(purchases.len());
                 return Ok(purchases.into_iter().map(|(place, _)| (place, Err(failure.clone()))).collect());
@@ -260,13 +259,14 @@ impl Engine {
         self: &Arc<Self>,
         progress: &Arc<Progress>,
     ) -> Result<BTreeMap<AccountName, Result<Option<Fen>, Failure>>, StoreError> {
-        progress.want(self.accounts.len());
+        let accounts = self.accounts();
+        progress.want(accounts.len());
         let mut tasks = JoinSet::new();
-        for name in self.accounts.keys().cloned() {
+        for name in accounts.keys().cloned() {
             let (engine, progress) = (Arc::clone(self), Arc::clone(progress));
             tasks.spawn(async move {
                 let balance = match engine.ready(&name) {
-                    Ok(account) => settled(engine.ask_balance(account).await),
+                    Ok(account) => settled(engine.ask_balance(&account).await),
                     Err(failure) => Ok(Err(failure)),
                 };
                 progress.note(1);
@@ -321,13 +321,13 @@ impl Engine {
     }
 
     /// An account that calls can be made with.
-    pub(super) fn ready(&self, name: &AccountName) -> Result<&Arc<Account>, Failure> {
-        let account = self.accounts.get(name).ok_or_else(|| {
+    pub(super) fn ready(&self, name: &AccountName) -> Result<Arc<Account>, Failure> {
+        let account = self.accounts().get(name).map(Arc::clone).ok_or_else(|| {
             let message = format!("there is no account {name}");
             Failure::ours(Class::Rejected, "NoAccount", message)
         })?;
         if account.cloud.key_id().is_empty()
-            && let Err(cause) = reread_secrets(account)
+            && let Err(cause) = self.reread_secrets(&account)
         {
             return Err(Failure::ours(Class::Credential, NO_SECRET, cause));
         }

@@ -50,9 +50,9 @@ impl SecondWatch {
     pub async fn step(&mut self) -> Result<Step, StoreError> {
         let now = self.engine.now();
         self.engine.lapse_triggers(now).await?;
-        let names: Vec<AccountName> = self.engine.accounts.keys().cloned().collect();
+        let names: Vec<AccountName> = self.engine.accounts().keys().cloned().collect();
         for name in self.engine.store.promote(&names, now).await? {
-            if let Some(account) = self.engine.accounts.get(&name) {
+            if let Some(account) = self.engine.accounts().get(&name) {
                 account.wake.notify_one();
             }
         }
@@ -171,7 +171,7 @@ impl Engine {
             log_cancelled(&run);
         }
         self.store.risks_to_log(now).await?.iter().for_each(log_risk);
-        for account in self.accounts.values() {
+        for account in self.accounts().values() {
             self.look_at_unseen(account).await?;
         }
         Ok(Step::Idle)

@@ -7,7 +7,7 @@ const ORDERS_PER_DAY: &str = "OrdersPerDay";
 const MONEY_PER_DAY: &str = "CnyPerDay";
 const MONEY_PER_MONTH: &str = "CnyPerMonth";
 /// What an account's budget withholds for: one finding for all its runs.
-pub(super) const BUDGET_CODES: [&str; 3] = [ORDERS_PER_DAY, MONEY_PER_DAY, MONEY_PER_MONTH];
+pub(super) const BUDGET_CODES: &[&str] = &[ORDERS_PER_DAY, MONEY_PER_DAY, MONEY_PER_MONTH];
 
 /// What a person reads, of an order that would be of that kind.
 pub(super) fn reason(withheld: &Withheld, action: ActionKind) -> String {

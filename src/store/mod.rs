@@ -20,6 +20,7 @@ mod policies;
 mod reads;
 mod risk;
 mod runs;
+mod settings;
 mod standing;
 mod trouble;
 mod writer;
@@ -51,6 +52,7 @@ pub use policies::{Applied, ChangeKind, PolicyChange, PolicyEntry};
 pub use reads::{InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
 pub use risk::{Cause, Risk};
 pub use runs::{Claim, Elder, Finish, Job};
+pub use settings::SettingsInForce;
 pub use standing::{OpenRow, Past, Spent, Standing, Subject, UnfinishedRun};
 pub use trouble::Trouble;
 

@@ -35,6 +35,8 @@ pub struct PolicyChange {
     pub policy: String,
     pub revision: i64,
     pub kind: ChangeKind,
+    /// When it would have fired next; None where it did not.
+    pub next_due_before: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,14 @@ impl Store {
     ) -> Result<Option<Applied>, StoreError> {
         self.writer.submit(Apply { set, set_digest: set_digest.to_owned(), now_ms: ms(now) }).await
     }
+
+    /// How many there are, the disabled with them.
+    pub async fn policies_in_force(&self) -> Result<usize, StoreError> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM policies WHERE retired_at_ms IS NULL")
+            .fetch_one(&self.readers)
+            .await?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
 }
 
 struct Apply {
@@ -84,11 +94,16 @@ struct Stored {
     schedule_id: i64,
     was_enabled: bool,
     retired_at_ms: Option<i64>,
+    next_due_ms: Option<i64>,
 }
 
 impl Stored {
     fn is_retired(&self) -> bool {
         self.retired_at_ms.is_some()
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        self.next_due_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok())
     }
 }
 
@@ -134,9 +149,10 @@ async fn apply_set(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<A
             make_up_for_absence(old, conn).await?;
         }
         let revision = if kind == ChangeKind::Returned { revision } else { revision + 1 };
-        applied.changes.push(PolicyChange { policy: name.to_owned(), revision, kind });
+        let next_due_before = stored.get(name).and_then(Stored::next_due);
+        applied.changes.push(PolicyChange { policy: name.to_owned(), revision, kind, next_due_before });
     }
-    applied.changes.extend(retire(apply, conn).await?);
+    applied.changes.extend(retire(apply, &stored, conn).await?);
     rest_unused_schedules(conn).await?;
     if !applied.changes.is_empty() {
         begin_totals(conn).await?;
@@ -176,8 +192,9 @@ async fn begin_totals(conn: &mut SqliteConnection) -> sqlx::Result<()> {
 
 async fn stored(conn: &mut SqliteConnection) -> sqlx::Result<HashMap<String, Stored>> {
     let rows = sqlx::query(
-        "SELECT name, id, revision, digest, schedule_id, enabled, retired_at_ms
-         FROM policies",
+        "SELECT p.name, p.id, p.revision, p.digest, p.schedule_id, p.enabled, p.retired_at_ms,
+                iif(p.stopped_at_ms IS NULL, s.next_due_ms, NULL)
+         FROM policies p JOIN schedules s ON s.id = p.schedule_id",
     )
     .fetch_all(conn)
     .await?;
@@ -189,6 +206,7 @@ async fn stored(conn: &mut SqliteConnection) -> sqlx::Result<HashMap<String, Sto
             schedule_id: row.get(4),
             was_enabled: row.get(5),
             retired_at_ms: row.get(6),
+            next_due_ms: row.get(7),
         };
         (row.get(0), stored)
     });
@@ -398,7 +416,11 @@ async fn write_revision(policy_id: i64, now_ms: i64, conn: &mut SqliteConnection
     Ok(())
 }
 
-async fn retire(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<Vec<PolicyChange>> {
+async fn retire(
+    apply: &Apply,
+    stored: &HashMap<String, Stored>,
+    conn: &mut SqliteConnection,
+) -> sqlx::Result<Vec<PolicyChange>> {
     let names: Vec<&str> = apply.set.iter().map(|entry| entry.policy.name.as_str()).collect();
     let rows = sqlx::query(
         "UPDATE policies SET retired_at_ms = ?1, stopped_at_ms = coalesce(stopped_at_ms, ?1)
@@ -408,10 +430,10 @@ async fn retire(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<Vec<
     .bind(json(&names)?)
     .fetch_all(conn)
     .await?;
-    let retired = rows.iter().map(|row| PolicyChange {
-        policy: row.get(0),
-        revision: row.get(1),
-        kind: ChangeKind::Retired,
+    let retired = rows.iter().map(|row| {
+        let policy: String = row.get(0);
+        let next_due_before = stored.get(&policy).and_then(Stored::next_due);
+        PolicyChange { policy, revision: row.get(1), kind: ChangeKind::Retired, next_due_before }
     });
     Ok(retired.collect())
 }

@@ -11,11 +11,11 @@ use std::path::Path;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_appender::non_blocking::NonBlocking;
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::log::{Logging, queued};
+use super::log::queued;
 use super::message_ids;
 use socket::JournalSocket;
 
@@ -44,9 +44,9 @@ pub struct Journal {
 impl Journal {
     /// # Errors
     /// Nobody listens there.
-    pub fn open(path: &Path) -> io::Result<(Journal, Logging)> {
-        let (entries, logging) = queued(JournalSocket::open(path)?);
-        Ok((Journal { entries }, logging))
+    pub fn open(path: &Path) -> io::Result<(Journal, WorkerGuard)> {
+        let (entries, writes_the_rest) = queued(JournalSocket::open(path)?);
+        Ok((Journal { entries }, writes_the_rest))
     }
 }
 

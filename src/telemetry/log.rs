@@ -7,6 +7,7 @@ use thiserror::Error;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::journal::{self, Journal};
@@ -26,6 +27,8 @@ pub enum LogError {
     Level { level: String, error: tracing_subscriber::filter::ParseError },
     #[error("logging was set up twice: {0}")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
+    #[error("the log level cannot be changed any more: {0}")]
+    Gone(#[from] reload::Error),
 }
 
 impl Format {
@@ -47,7 +50,25 @@ const WAITING_LINES_MAX: usize = 10_000;
 
 /// Writes out what is still waiting when it is dropped, for a second at most.
 pub struct Logging {
+    replace_filter: ReplaceFilter,
     _writes_the_rest: WorkerGuard,
+}
+
+type ReplaceFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+impl Logging {
+    fn new<S: 'static>(handle: Handle<EnvFilter, S>, writes_the_rest: WorkerGuard) -> Logging {
+        let replace_filter = Box::new(move |filter| handle.reload(filter));
+        Logging { replace_filter, _writes_the_rest: writes_the_rest }
+    }
+
+    /// From the next event on.
+    ///
+    /// # Errors
+    /// The level is no filter.
+    pub fn set_level(&self, level: &str) -> Result<(), LogError> {
+        Ok((self.replace_filter)(own_filter(level)?)?)
+    }
 }
 
 /// Sets up logging for the whole process. A thread of its own writes the lines: renewals must not wait for a reader
@@ -60,9 +81,10 @@ pub fn init(format: Format, level: &str) -> Result<Logging, LogError> {
     let filter = own_filter(level)?;
     match format {
         Format::Journal => match Journal::open(Path::new(journal::SOCKET)) {
-            Ok((journal, logging)) => {
+            Ok((journal, writes_the_rest)) => {
+                let (filter, handle) = reload::Layer::new(filter);
                 tracing_subscriber::registry().with(filter).with(journal).try_init()?;
-                Ok(logging)
+                Ok(Logging::new(handle, writes_the_rest))
             }
             Err(error) => {
                 let logging = init_lines(Format::Json, filter)?;
@@ -79,30 +101,31 @@ pub fn init(format: Format, level: &str) -> Result<Logging, LogError> {
 }
 
 fn init_lines(format: Format, filter: EnvFilter) -> Result<Logging, LogError> {
-    let (lines, logging) = queued(io::stderr());
+    let (lines, writes_the_rest) = queued(io::stderr());
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(lines);
     match format {
         Format::Text => {
             let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colour).with_target(false).finish().try_init()?;
+            let text = builder.with_ansi(colour).with_target(false).with_filter_reloading();
+            let handle = text.reload_handle();
+            text.finish().try_init()?;
+            Ok(Logging::new(handle, writes_the_rest))
         }
-        Format::Json | Format::Journal => builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .finish()
-            .try_init()?,
+        Format::Json | Format::Journal => {
+            let json = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            let json = json.with_filter_reloading();
+            let handle = json.reload_handle();
+            json.finish().try_init()?;
+            Ok(Logging::new(handle, writes_the_rest))
+        }
     }
-    Ok(logging)
 }
 
 /// The queue to a thread that writes.
-pub(super) fn queued(writer: impl io::Write + Send + 'static) -> (NonBlocking, Logging) {
+pub(super) fn queued(writer: impl io::Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES_MAX);
-    let (lines, guard) = queue.finish(writer);
-    (lines, Logging { _writes_the_rest: guard })
+    queue.finish(writer)
 }
 
 /// A defect shows as one event like all others, not as raw lines among them.

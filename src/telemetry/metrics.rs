@@ -70,7 +70,7 @@ impl Answer for Scrape {
         let (figures, took) = figures;
         let seen = Seen {
             is_ready: ready.is_some_and(|ready| ready.is_ok()),
-            accounts: self.engine.accounts().map(|account| account.name.to_string()).collect(),
+            accounts: self.engine.accounts().keys().map(ToString::to_string).collect(),
             figures: figures.ok().and_then(Result::ok),
         };
         *self.moment.0.lock().unwrap_or_else(PoisonError::into_inner) = seen;

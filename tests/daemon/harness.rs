@@ -86,6 +86,12 @@ impl Stage {
         fs::write(path, format!("{settings}[http]\nlisten = \"{address}\"\n")).unwrap();
     }
 
+    /// Edits `renewd.toml` as `sed` does: a new file takes the old one's place.
+    pub fn edit_settings(&self, edit: impl FnOnce(String) -> String) {
+        let path = self.folder().join("renewd.toml");
+        replace_file(&path, &edit(fs::read_to_string(&path).unwrap()));
+    }
+
     pub fn write_secret(&self, secret: &str) {
         write_secret(&self.folder().join("secret-key"), secret);
     }
@@ -100,6 +106,12 @@ impl Stage {
             + SignedDuration::from_hours(24 * days);
         self.change(instance, json!({ "expires_at": expires_at }));
         expires_at
+    }
+
+    pub fn expire_in_days(&self, instances: impl IntoIterator<Item = impl AsRef<str>>, days: i64) {
+        for instance in instances {
+            self.expires_in_days(instance.as_ref(), days);
+        }
     }
 
     /// As `PUT /_sandbox/instances/ID`.
@@ -193,6 +205,37 @@ pub fn assert_agreement(ledger: &[Value], orders: &[Value]) {
     }
 }
 
+/// Of a policy that fires each second: every second from its first firing to its last has one run, or is counted in one.
+pub fn assert_each_second_is_accounted_for(mut runs: Vec<Value>) {
+    runs.sort_by_key(|run| instant(&run["due_at"]));
+    for pair in runs.windows(2) {
+        let apart = instant(&pair[1]["due_at"]).duration_since(instant(&pair[0]["due_at"]));
+        let accounted = match text(&pair[1], "origin") {
+            "catch_up" => pair[1]["missed_count"].as_i64().unwrap(),
+            _ => {
+                assert_eq!(pair[1]["missed_count"], 0);
+                1
+            }
+        };
+        assert_eq!((apart.as_secs(), apart.subsec_nanos()), (accounted, 0), "{pair:#?}");
+    }
+}
+
+/// How many orders left at most within a second. A little less than one: the row's time is read a moment before the
+/// pace counts the request.
+pub fn most_sent_in_a_second(orders: &[Value]) -> usize {
+    const NEARLY_A_SECOND: SignedDuration = SignedDuration::from_millis(950);
+    let mut sent: Vec<Timestamp> = orders
+        .iter()
+        .filter(|order| !order["sent_at"].is_null())
+        .map(|order| instant(&order["sent_at"]))
+        .collect();
+    sent.sort_unstable();
+    let within =
+        |from: &Timestamp| sent.iter().filter(|at| *at >= from && **at < *from + NEARLY_A_SECOND).count();
+    sent.iter().map(within).max().unwrap_or(0)
+}
+
 pub fn instant(value: &Value) -> Timestamp {
     value.as_str().unwrap_or_else(|| panic!("{value} is no time")).parse().unwrap()
 }
@@ -228,7 +271,14 @@ pub fn write_policies(folder: &Path, text: &str) {
     fs::write(folder.join("policies.d/story.toml"), text).unwrap();
 }
 
-fn write_secret(path: &Path, secret: &str) {
+/// As most editors save: the whole text in a file of its own, which then takes the name.
+pub fn replace_file(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+pub fn write_secret(path: &Path, secret: &str) {
     let mut open = fs::OpenOptions::new();
     let mut file = open.create(true).truncate(true).write(true).mode(0o600).open(path).unwrap();
     file.write_all(secret.as_bytes()).unwrap();
@@ -336,12 +386,17 @@ impl Daemon {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Tells it to read the policies again and waits for its answer of that kind.
+    /// Tells it to read the files again and waits for its answer of that kind.
     pub fn reload(&self, answer: &str) -> Value {
-        let before = self.events(answer).len();
-        self.signal(Signal::HUP);
-        let look = || self.events(answer).into_iter().nth(before);
-        until_or_tell(&format!("{answer} is logged"), look, || self.lines().join("\n"))
+        self.after(|| self.signal(Signal::HUP), answer)
+    }
+
+    /// Does something and waits for the next event of that kind.
+    pub fn after(&self, act: impl FnOnce(), kind: &str) -> Value {
+        let before = self.events(kind).len();
+        act();
+        let look = || self.events(kind).into_iter().nth(before);
+        until_or_tell(&format!("{kind} is logged"), look, || self.lines().join("\n"))
     }
 
     /// Waits for its end; all it wrote is in hand then.

@@ -94,9 +94,9 @@ fn under_systemd_the_journal_has_every_event_and_one_id_finds_all_of_a_run() {
         set_format(&stage, format);
         stage.expires_in_days("crs-refused", 5);
         let refused = Spoilt::Code("LimitExceeded.PeriodExceedMaxLimit".to_owned());
-        stage
-            .cloud
-            .inject(vec![Fault::spoil("redis:RenewInstance", Effect::Before, refused).on("crs-refused")]);
+        let refused = Fault::spoil("redis:RenewInstance", Effect::Before, refused);
+        // Also at the next firings, which may come before the stop.
+        stage.cloud.inject(vec![refused.on("crs-refused").times(1000)]);
         stage.write_policies(&policy("month", &["crs-sandbox-1", "crs-refused"], ""));
         let journal = Journal::new();
         let Some(daemon) = journal.service(stage.folder()) else {

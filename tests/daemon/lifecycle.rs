@@ -7,7 +7,9 @@ use std::time::Duration;
 use renewd::sandbox::faults::{Effect, Fault, Spoilt};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Settings, Stage, command, instant, policy, text, until};
+use crate::harness::{
+    Settings, Stage, assert_each_second_is_accounted_for, command, instant, policy, text, until,
+};
 
 const RENEW: &str = "redis:RenewInstance";
 
@@ -85,18 +87,7 @@ fn firings_missed_while_the_service_was_down_fold_into_one_counted_run() {
     assert_eq!(caught_up.len(), 1, "{runs:#?}");
     assert!(caught_up[0]["missed_count"].as_i64().unwrap() >= 3, "{:#}", caught_up[0]);
     assert_eq!(said["missed_count"], caught_up[0]["missed_count"]);
-    // Each second from the first firing to the last is accounted for exactly once.
-    for pair in runs.windows(2) {
-        let apart = instant(&pair[1]["due_at"]).duration_since(instant(&pair[0]["due_at"]));
-        let accounted = match text(&pair[1], "origin") {
-            "catch_up" => pair[1]["missed_count"].as_i64().unwrap(),
-            _ => {
-                assert_eq!(pair[1]["missed_count"], 0);
-                1
-            }
-        };
-        assert_eq!((apart.as_secs(), apart.subsec_nanos()), (accounted, 0), "{pair:#?}");
-    }
+    assert_each_second_is_accounted_for(runs);
 }
 
 #[test]

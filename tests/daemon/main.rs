@@ -3,6 +3,8 @@
 //! (`cfg(test)` is always true here; it tells clippy that helpers may unwrap as tests do.)
 
 #[cfg(test)]
+mod accounts;
+#[cfg(test)]
 mod backup;
 #[cfg(test)]
 mod before_start;
@@ -10,6 +12,8 @@ mod before_start;
 mod by_hand;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod edits;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -47,6 +51,8 @@ mod risks;
 mod scrape;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod settings;
 #[cfg(test)]
 mod start;
 #[cfg(test)]

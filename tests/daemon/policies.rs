@@ -173,40 +173,6 @@ fn a_set_emptied_by_an_editor_or_a_full_disk_retires_nothing() {
     assert_eq!(stage.renewd(&["run"]).status.code(), Some(78), "nothing was ever accepted");
 }
 
-#[test]
-fn a_reload_refuses_a_broken_main_file_and_names_what_would_take_a_restart() {
-    let stage = Stage::new();
-    stage.expires_in_days("crs-sandbox-1", 200);
-    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
-    let daemon = stage.start();
-    let path = stage.folder().join("renewd.toml");
-    let good = std::fs::read_to_string(&path).unwrap();
-
-    std::fs::write(&path, good.replace("[retry]", "[rety]")).unwrap();
-    stage.write_policies(&policy("week", &["crs-sandbox-1"], ""));
-    let refused = daemon.reload("config.refused");
-    assert_eq!(refused["level"], "ERROR");
-    assert!(text(&refused, "message").contains("renewd.toml:"), "{refused:#}");
-    assert_eq!(stage.list(&["policies"])[0]["policy"], "month", "all stays as it runs");
-    assert!(daemon.events("config.reloaded").is_empty());
-
-    let changed = good.replace("settle_seconds = 3", "settle_seconds = 4")
-        + "[account.other]\nprovider = \"tencentcloud\"\nsecret_id = \"env:OTHER_ID\"\nsecret_key = \"env:OTHER_KEY\"\n";
-    std::fs::write(&path, changed).unwrap();
-    daemon.reload("config.reloaded");
-    let warned = daemon.until_event_that("config.doubtful", |event| {
-        text(event, "message").contains("[retry], [account.other] (new) take a restart")
-    });
-    assert_eq!(warned["level"], "WARN");
-    assert_eq!(stage.list(&["policies", "--state", "enabled"])[0]["policy"], "week");
-
-    std::fs::write(&path, good).unwrap();
-    let warnings = daemon.events("config.doubtful").len();
-    daemon.reload("config.reloaded");
-    assert_eq!(daemon.events("config.doubtful").len(), warnings, "nothing differs any more");
-    daemon.stop();
-}
-
 /// Next firings move on by themselves.
 fn without_next_firing(mut policies: Vec<Value>) -> Vec<Value> {
     policies.iter_mut().for_each(|row| row["next_due_at"] = Value::Null);

@@ -12,13 +12,13 @@ use renewd::cloud::{Cloud, Credentials, Endpoint, Limits as CallLimits};
 use renewd::domain::policy::Policy;
 use renewd::domain::product::{AccountName, Provider};
 use renewd::domain::secret::Secret;
-use renewd::engine::{Account, Engine, Lane, Limits, Reconcile, SecondWatch, Settings, Step, Ticker};
+use renewd::engine::{Account, Engine, Lane, Limits, Reconcile, SecondWatch, Settings, Step, Terms, Ticker};
 use renewd::retry::Pace;
 use renewd::sandbox::SECRET_KEY;
 use renewd::store::{DaemonLock, PolicyEntry, Store};
 
 use crate::clocks::Clocks;
-use crate::fleet::ACCOUNTS;
+use crate::fleet::{ACCOUNTS, key_id};
 
 pub const SETTLE: Duration = Duration::from_secs(6 * 3600);
 /// Of real time; nothing honest on this machine takes a tenth of it.
@@ -60,22 +60,15 @@ impl Life {
             .map_err(|error| error.to_string())?;
         let clock: Arc<dyn Clock> = Arc::clone(clocks) as Arc<dyn Clock>;
         let accounts = ACCOUNTS.iter().map(|(name, key_id, provider)| {
-            let keys = move || Credentials {
-                key_id: Secret::new(key_id),
-                secret_key: Secret::new(SECRET_KEY),
-                token: None,
-            };
             let endpoint = Some(Endpoint::parse(base_url).unwrap());
             let zone = TimeZone::fixed(jiff::tz::offset(8));
-            let cloud = clients().anew(*provider, keys(), endpoint, zone, Arc::clone(&clock));
-            let limits = budgets.get(name).copied().unwrap_or_default();
-            let name = AccountName::parse(name).unwrap();
-            Account::new(name, *provider, cloud, HashMap::new(), limits, Box::new(move || Ok(keys())))
+            let cloud = clients().anew(*provider, keys(key_id), endpoint, zone, Arc::clone(&clock));
+            Account::new(AccountName::parse(name).unwrap(), *provider, cloud, terms(name, budgets))
         });
         let accounts = accounts.collect();
         let engine = Arc::new(Engine::new(store, clock, accounts, settings()));
         engine.begin_epoch().await.map_err(|error| error.to_string())?;
-        let each = |engine: &Arc<Engine>| engine.accounts().cloned().collect::<Vec<_>>();
+        let each = |engine: &Arc<Engine>| engine.accounts().values().cloned().collect::<Vec<_>>();
         Ok(Life {
             ticker: Ticker::new(Arc::clone(&engine)),
             second: SecondWatch::new(Arc::clone(&engine)),
@@ -104,6 +97,15 @@ impl Life {
             }
         }
         Err("a set of policies never comes into force: something is always owed".to_owned())
+    }
+
+    /// As a reload does it.
+    pub async fn take_budgets(&self, budgets: &Budgets) -> Result<(), Broken> {
+        let accounts = self.engine.accounts();
+        let terms =
+            accounts.values().map(|account| (Arc::clone(account), terms(account.name.as_str(), budgets)));
+        let replaced = self.engine.replace(settings(), accounts.as_ref().clone(), terms.collect()).await;
+        replaced.map_err(|error| error.to_string())
     }
 
     /// Steps every part until all rest. Unsettled: answers may come during the steps of others.
@@ -151,6 +153,16 @@ impl Life {
             lane.settle().await;
         }
     }
+}
+
+fn keys(key_id: &str) -> Credentials {
+    Credentials { key_id: Secret::new(key_id), secret_key: Secret::new(SECRET_KEY), token: None }
+}
+
+fn terms(account: &str, budgets: &Budgets) -> Terms {
+    let limits = budgets.get(account).copied().unwrap_or_default();
+    let key_id = key_id(account);
+    Terms { rates: HashMap::new(), limits, reread: Box::new(move || Ok(keys(key_id))) }
 }
 
 fn entry(policy: &Policy) -> PolicyEntry {

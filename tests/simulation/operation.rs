@@ -78,7 +78,7 @@ pub enum Operation {
         account: usize,
         cny: i64,
     },
-    /// Takes a restart.
+    /// In `renewd.toml`, while the daemon works.
     Budget {
         account: usize,
         orders_per_day: Option<u32>,

@@ -51,7 +51,12 @@ pub async fn play(stage: &mut Stage, operation: &Operation) -> Result<(), Broken
         Operation::Resolve { truthful } => resolve(stage, truthful).await?,
         Operation::Trigger { policy, instance, again } => trigger(stage, policy, instance, again).await?,
         Operation::Retry { run } => retry(stage, run).await?,
-        Operation::Budget { .. } | Operation::Restart | Operation::SecondDaemon | Operation::EndFirst => {
+        Operation::Budget { account, orders_per_day, cny_per_day } => {
+            let limits = Limits { orders_per_day, per_day: cny_per_day.map(cny), per_month: None };
+            stage.budgets.insert(ACCOUNTS[account].0, limits);
+            stage.take_budgets().await?;
+        }
+        Operation::Restart | Operation::SecondDaemon | Operation::EndFirst => {
             begin_anew(stage, operation).await?;
         }
         Operation::Crash { .. }
@@ -121,10 +126,6 @@ async fn begin_anew(stage: &mut Stage, operation: &Operation) -> Result<(), Brok
             stage.elder = stage.life.take();
             stage.begin_life().await?;
             return stage.turn(true).await;
-        }
-        Operation::Budget { account, orders_per_day, cny_per_day } => {
-            let limits = Limits { orders_per_day, per_day: cny_per_day.map(cny), per_month: None };
-            stage.budgets.insert(ACCOUNTS[account].0, limits);
         }
         _ => {}
     }

@@ -135,6 +135,14 @@ impl Stage {
         Ok(())
     }
 
+    /// As after an edit of `renewd.toml`; whoever else runs goes by it as well.
+    pub async fn take_budgets(&mut self) -> Result<(), Broken> {
+        for life in self.life.iter().chain(&self.elder) {
+            life.take_budgets(&self.budgets).await?;
+        }
+        Ok(())
+    }
+
     /// A process that ends without a word, and another that finds what it left.
     pub async fn restart(&mut self) -> Result<(), Broken> {
         self.life = None;

@@ -24,6 +24,8 @@ mod orders;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod resolve;
 #[cfg(test)]
 mod schema;

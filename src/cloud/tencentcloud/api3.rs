@@ -58,7 +58,7 @@ fn signed(
     let payload = serde_json::to_vec(body)
         .map_err(|error| Failure::ours(Class::Rejected, "NotWritable", error.to_string()))?;
     let (url, host) = destination(account, action, region)?;
-    let credentials = account.credentials();
+    let credentials = account.to_sign()?;
     let stages = sign::sign(
         &sign::Request {
             method: "POST",

@@ -57,7 +57,7 @@ fn signed(
         Failure::ours(Class::Rejected, "InvalidEndpoint", "no HTTP header can carry the endpoint's host")
     })?;
     let region = short_code(region)?;
-    let form = form(&host, api, &region, parameters, at, nonce(), &account.credentials());
+    let form = form(&host, api, &region, parameters, at, nonce(), &*account.to_sign()?);
     let mut headers = HeaderMap::new();
     headers.insert(HOST, host_value);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_FORM));

@@ -200,7 +200,7 @@ fn signed(
     let mut pairs = vec![("Action", action.api.action()), ("Version", action.version)];
     pairs.extend(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let query = sign::query(&pairs);
-    let credentials = account.credentials();
+    let credentials = account.to_sign()?;
     let request = sign::Request {
         method: method.as_str(),
         host: &host,

@@ -117,7 +117,7 @@ impl Subject<'_> {
             observation: Some(Observation { observed_at: self.now, ..observation.clone() }),
             ..Known::NOTHING
         };
-        let settings = &self.engine.settings;
+        let settings = self.engine.settings();
         let verdict = guard::judge(&Question {
             account: &self.account.name,
             provider: self.account.provider,

@@ -115,16 +115,17 @@ impl Engine {
     ) -> Result<Inspection, StoreError> {
         let now = self.now();
         let answers = self.answers(set, progress, now).await?;
+        let accounts = self.accounts();
         let keys: BTreeMap<&AccountName, Key> =
-            self.accounts.iter().map(|(name, account)| (name, key(account, &answers))).collect();
-        let accounts = self.accounts.values().map(|account| {
+            accounts.iter().map(|(name, account)| (name, key(account, &answers))).collect();
+        let reports = accounts.values().map(|account| {
             let key = keys.get(&account.name).cloned().unwrap_or(Key::Accepted);
             account_report(account, key, set, &answers)
         });
-        let accounts = accounts.collect();
+        let reports = reports.collect();
         let mut instances = Vec::new();
         for (place, policy) in set.iter().enumerate() {
-            let Some(account) = self.accounts.get(&policy.account) else { continue };
+            let Some(account) = accounts.get(&policy.account) else { continue };
             for (nth, instance) in policy.instances.iter().enumerate() {
                 let look = answers.looks.get(&spot_of(policy, instance));
                 let price = answers.prices.get(&(place, nth)).map(|(_, price)| price.clone());
@@ -132,7 +133,7 @@ impl Engine {
                 instances.push(subject.report(look, price, keys.get(&policy.account)));
             }
         }
-        Ok(Inspection { accounts, instances })
+        Ok(Inspection { accounts: reports, instances })
     }
 
     async fn answers(

@@ -95,12 +95,12 @@ impl Engine {
             if let Ok(api) = Cloud::orders_api(policy.product)
                 && !tried.contains_key(&key(api.name))
             {
-                tried.insert(key(api.name), self.try_order_list(account, &spot).await?);
+                tried.insert(key(api.name), self.try_order_list(&account, &spot).await?);
             }
             if let Some(api) = Cloud::auto_renew_api(policy.product)
                 && !tried.contains_key(&key(api.name))
             {
-                tried.insert(key(api.name), self.try_auto_renew(account, &spot).await?);
+                tried.insert(key(api.name), self.try_auto_renew(&account, &spot).await?);
             }
         }
         Ok(tried)

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::calls::{About, THROTTLED_HOLD, attempt};
+use super::super::calls::{About, attempt};
 use super::super::events::job_event;
+use super::super::holds::BALANCE;
 use super::super::order_list::Wanted;
 use super::super::{Account, DATABASE_PAUSE, Engine, FAILURES_A_REMINDER};
 use super::seed;
@@ -39,7 +40,7 @@ impl Engine {
         let record = attempt(account, about, begun, &call.report, call.result.as_ref().err());
         let step = match &call.result {
             Ok(order_id) => self.placed(order_id.clone(), call.report.request_id.clone()),
-            Err(failure) => self.after_failure(account, api, job, row, failure).await,
+            Err(failure) => self.after_failure(account, api, job, row, begun, failure).await,
         };
         let order_move = OrderMove {
             row,
@@ -134,7 +135,7 @@ impl Engine {
     }
 
     fn first_look(&self) -> Timestamp {
-        let soon = verdict::next_look_in(OrderState::Placed, SignedDuration::ZERO, self.settings.settle);
+        let soon = verdict::next_look_in(OrderState::Placed, SignedDuration::ZERO, self.settings().settle);
         self.now() + SignedDuration::try_from(soon).unwrap_or_default()
     }
 
@@ -144,6 +145,7 @@ impl Engine {
         api: Api,
         job: &Job,
         row: OrderRow,
+        begun: Timestamp,
         failure: &Failure,
     ) -> OrderStep {
         let cause = cloud::cause(account.provider, &failure.code);
@@ -151,9 +153,9 @@ impl Engine {
         // A missing right is this instance's, whatever family of codes it came in.
         let class = if cause == Some(Cause::Rights) { Class::Blocked } else { failure.class };
         if failure.class == Class::Throttled {
-            self.limiter.hold(&self.key(account, api, &job.region), account.rate(api), THROTTLED_HOLD);
+            self.hold_key(account, api, &job.region);
         }
-        let next = retry::after(class, blocked, job.attempts, self.settings.pace, seed(job), self.now());
+        let next = retry::after(class, blocked, job.attempts, self.settings().pace, seed(job), self.now());
         let mut reason = format!("its order was refused: {failure}");
         if cause == Some(Cause::UnpaidOrder) {
             reason = format!("{reason}; {}", self.unpaid_words(account, job, row).await);
@@ -169,12 +171,21 @@ impl Engine {
                 refused(NextForRun::Wait { until: at, reason, hold: Hold::Backoff, counts })
             }
             Next::HoldAccount { kind, at } => {
-                if let Err(error) = self.hold_account(account, kind, at, failure).await {
+                let held = match kind {
+                    BALANCE => self.hold_for_balance(account, at, failure).await.map(|()| true),
+                    _ => self.hold_refused_key(account, begun, at, failure).await,
+                };
+                let is_held = held.unwrap_or_else(|error| {
                     tracing::error!(event = "database.failed", account = %account.name, %error, "the account could not be held");
-                }
+                    true
+                });
                 // The next test is the soonest expiry's; refused again it stands back for another, perhaps cheaper.
                 let was_tested = job.last_code.as_deref() == Some(&failure.code);
-                let until = if was_tested { at + at.duration_since(self.now()) } else { at };
+                let until = match is_held {
+                    false => self.now(),
+                    true if was_tested => at + at.duration_since(self.now()),
+                    true => at,
+                };
                 refused(NextForRun::Wait { until, reason, hold: Hold::Pause, counts: false })
             }
             Next::Fail => refused(NextForRun::Fail { reason }),

@@ -108,7 +108,7 @@ impl Lane {
 
     /// The record holds a later look than the clock allows: it was set back since.
     async fn no_fresh_look(&mut self, claim: Claim, verdict: Verdict) -> Result<(), StoreError> {
-        let pace = self.engine.settings.pace;
+        let pace = self.engine.settings().pace;
         let until = self.engine.now() + duration(pace.first_delay);
         let reason =
             "the instance was looked at and the look is not fresh: the clock was set back".to_owned();
@@ -124,7 +124,7 @@ impl Lane {
         let outcome = if failure.class == Class::Rejected {
             Outcome::Failed { reason, failure: Some(failure) }
         } else {
-            let until = self.engine.now() + duration(self.engine.settings.pace.first_delay);
+            let until = self.engine.now() + duration(self.engine.settings().pace.first_delay);
             Outcome::Wait { until, reason, hold: Hold::Backoff, failure: Some(failure), counts: false }
         };
         self.log_outcome(&claim, &outcome);
@@ -271,7 +271,7 @@ impl Lane {
         verdict: Verdict,
     ) -> Result<(), StoreError> {
         let now = self.engine.now();
-        let longest = now + duration(self.engine.settings.pace.max_delay);
+        let longest = now + duration(self.engine.settings().pace.max_delay);
         // The configured longest delay may be shorter still.
         let soonest = longest.min(now + SOON);
         let budget = self.engine.budget(&self.account, now);
@@ -280,7 +280,10 @@ impl Lane {
         let (reason, code) = (withheld::reason(&withheld, action), withheld::code(&withheld));
         let outcome = match withheld {
             Withheld::Stale => return Ok(()),
-            Withheld::Superseded => return self.engine.store.release(vec![claim]).await,
+            // As is one whose price was not needed when the guard looked, and now is.
+            Withheld::Superseded | Withheld::PriceUnknown => {
+                return self.engine.store.release(vec![claim]).await;
+            }
             Withheld::TestUnderWay => return self.await_test(claim).await,
             Withheld::Paused { until, .. } => {
                 wait(until.unwrap_or(longest).clamp(soonest, longest), reason, Hold::Pause, code)
@@ -299,7 +302,6 @@ impl Lane {
             Withheld::OrdersPerDay { .. } | Withheld::MoneyPerDay | Withheld::MoneyPerMonth => {
                 wait(next_day, reason, Hold::Backoff, code)
             }
-            Withheld::PriceUnknown => wait(longest, reason, Hold::Backoff, code),
         };
         self.log_outcome(&claim, &outcome);
         let finished = self.finish(claim, outcome, &verdict);
@@ -308,7 +310,7 @@ impl Lane {
 
     /// For what waits on another order of its instance.
     fn second_delay(&self, job: &Job) -> SignedDuration {
-        let pace = &self.engine.settings.pace;
+        let pace = self.engine.settings().pace;
         duration(retry::jittered(pace.first_delay, 2, pace.max_delay, seed(job)))
     }
 

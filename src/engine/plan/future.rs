@@ -1,6 +1,8 @@
 //! When something will be done about an instance, as far as one can tell now: the guard is asked at each instant
 //! that may come into question, with what was seen last taken as seen a moment before.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::domain::observation::{InstanceState, Known, Presence};
@@ -18,8 +20,8 @@ const FURTHER_MAX: usize = 366;
 /// What a look ahead begins with.
 pub(super) struct Outset<'a> {
     pub policy: &'a Policy,
-    pub account: &'a Account,
-    pub settings: &'a Settings,
+    pub account: Arc<Account>,
+    pub settings: Arc<Settings>,
     pub instance: &'a InstanceId,
     pub standing: &'a Standing,
     pub schedule: &'a Schedule,

@@ -1,5 +1,7 @@
 //! One line of a plan: what becomes of an instance, and why.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::{Circumstances, Draft, Occasion, Turn};
@@ -95,7 +97,7 @@ impl Line {
 
 /// None for an account that there is not, which no valid set names.
 pub(super) fn of(engine: &Engine, draft: Draft<'_>, circumstances: &Circumstances) -> Option<Line> {
-    let account = engine.accounts.get(&draft.policy.account)?;
+    let account = engine.accounts().get(&draft.policy.account).map(Arc::clone)?;
     let mut line = blank(&draft);
     let Some(turn) = &draft.turn else {
         let is_enabled = draft.policy.enabled;
@@ -109,9 +111,9 @@ pub(super) fn of(engine: &Engine, draft: Draft<'_>, circumstances: &Circumstance
         Decision::Wait { reason, failure, .. } => line.block(reason.clone(), failure.clone()),
         Decision::Fail { reason, failure } => line.block(reason.clone(), Some(failure.clone())),
         Decision::Observe => line.block(never_seen(&draft), draft.unseen.clone()),
-        Decision::Order | Decision::AskPrice => match obstacle(account, &draft, turn, circumstances) {
+        Decision::Order | Decision::AskPrice => match obstacle(&account, &draft, turn, circumstances) {
             Some((reason, failure)) => line.block(reason, failure),
-            None => order(&mut line, engine, account, &draft, turn, circumstances),
+            None => order(&mut line, engine, &account, &draft, turn, circumstances),
         },
     }
     Some(line)

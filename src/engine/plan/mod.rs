@@ -22,9 +22,9 @@ pub use future::Occasion;
 pub use line::{Line, Mark};
 pub use totals::{AccountPlan, Balance, Limited, Trouble};
 
+use super::Engine;
 use super::goods::Want;
 use super::survey::{Looks, Progress, Spot};
-use super::{Account, Engine};
 use crate::domain::failure::Failure;
 use crate::domain::money::Fen;
 use crate::domain::order::Purchase;
@@ -140,8 +140,9 @@ impl Engine {
             survey.looks.iter().filter_map(|(spot, look)| Some((&spot.account, look.as_ref().err()?)));
         let balances =
             survey.balances.iter().filter_map(|(name, balance)| Some((name, balance.as_ref().err()?)));
+        let accounts = self.accounts();
         let refused = looks.chain(balances).filter(|(name, failure)| {
-            self.accounts.get(*name).is_some_and(|account| super::calls::is_refused_key(account, failure))
+            accounts.get(*name).is_some_and(|account| super::calls::is_refused_key(account, failure))
         });
         refused.map(|(name, failure)| (name.clone(), failure.clone())).collect()
     }
@@ -230,12 +231,12 @@ impl Engine {
 
 impl Draft<'_> {
     /// None: its policy does not fire.
-    fn outset<'a>(&'a self, engine: &'a Engine, circumstances: &Circumstances) -> Option<Outset<'a>> {
-        let account: &Account = engine.accounts.get(&self.policy.account)?;
+    fn outset<'a>(&'a self, engine: &Engine, circumstances: &Circumstances) -> Option<Outset<'a>> {
+        let account = engine.accounts().get(&self.policy.account).map(Arc::clone)?;
         self.policy.enabled.then_some(Outset {
             policy: self.policy,
             account,
-            settings: &engine.settings,
+            settings: engine.settings(),
             instance: self.instance,
             standing: &self.standing,
             schedule: &self.schedule,

@@ -63,7 +63,7 @@ type Balances = BTreeMap<AccountName, Result<Option<Fen>, Failure>>;
 
 pub(super) async fn spent(engine: &Engine, store: &Store, now: Timestamp) -> Result<AllSpent, StoreError> {
     let mut all = AllSpent::new();
-    for (name, account) in &engine.accounts {
+    for (name, account) in engine.accounts().iter() {
         let budget = engine.budget(account, now);
         all.insert(name.clone(), store.spent(name, budget.day_start, budget.month_start).await?);
     }
@@ -80,27 +80,27 @@ pub(super) fn of(
     circumstances: &Circumstances,
 ) -> Vec<AccountPlan> {
     let used: BTreeSet<&AccountName> = set.iter().map(|entry| &entry.policy.account).collect();
-    let accounts = engine.accounts.values().filter(|account| used.contains(&account.name));
-    accounts
-        .map(|account| {
-            let purse = Purse {
-                budget_at: |at| engine.budget(account, at),
-                orders_a_day: orders_a_day(account, set),
-                spent: spent.get(&account.name).copied().unwrap_or_default(),
-                now: circumstances.now,
-                through: circumstances.through,
-            };
-            let spending = purse.spend(wishes(&account.name, lines));
-            take(lines, &spending);
-            let balance = balances.and_then(|balances| balances.get(&account.name));
-            total(account, lines, &spending, purse.orders_a_day, balance)
-        })
-        .collect()
+    let accounts = engine.accounts();
+    let used = accounts.values().filter(|account| used.contains(&account.name));
+    used.map(|account| {
+        let purse = Purse {
+            budget_at: |at| engine.budget(account, at),
+            orders_a_day: orders_a_day(account, set),
+            spent: spent.get(&account.name).copied().unwrap_or_default(),
+            now: circumstances.now,
+            through: circumstances.through,
+        };
+        let spending = purse.spend(wishes(&account.name, lines));
+        take(lines, &spending);
+        let balance = balances.and_then(|balances| balances.get(&account.name));
+        total(account, lines, &spending, purse.orders_a_day, balance)
+    })
+    .collect()
 }
 
 /// As the intent's INSERT has it.
 fn orders_a_day(account: &Account, set: &[PolicyEntry]) -> u32 {
-    account.limits.orders_per_day.unwrap_or_else(|| {
+    account.limits().orders_per_day.unwrap_or_else(|| {
         let live = set.iter().map(|entry| &entry.policy);
         let live = live.filter(|policy| policy.enabled && policy.account == account.name);
         let identities: BTreeSet<Identity> = live
@@ -175,8 +175,8 @@ fn total(
         unpriced: spending.made.iter().filter(|wish| wish.amount.is_none()).count(),
         blocked_amount: sum(for_good.filter_map(|line| line.price)),
         orders_per_day: fullest(&spending.days, orders_a_day, |tally| tally.orders),
-        cny_per_day: fullest(&spending.days, account.limits.per_day, |tally| Some(tally.spent)),
-        cny_per_month: fullest(&spending.months, account.limits.per_month, |sum| Some(*sum)),
+        cny_per_day: fullest(&spending.days, account.limits().per_day, |tally| Some(tally.spent)),
+        cny_per_month: fullest(&spending.months, account.limits().per_month, |sum| Some(*sum)),
         shortfall: shortfall(spending, amount, &balance),
         balance,
         troubles: troubles(&own),

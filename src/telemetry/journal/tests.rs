@@ -27,7 +27,7 @@ impl Fake {
         Fake { socket, folder }
     }
 
-    fn open(&self) -> (Journal, Logging) {
+    fn open(&self) -> (Journal, WorkerGuard) {
         Journal::open(&self.folder.path().join("socket")).unwrap()
     }
 
