@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::person::person;
-use super::{Outcome, open_store, output};
+use super::{Outcome, open_store, output, progress};
 
 #[derive(Debug, Args)]
 pub(super) struct BackupArgs {
@@ -19,7 +19,8 @@ pub(super) async fn backup(config: &Path, args: &BackupArgs) -> Outcome {
         Ok((_, store)) => store,
         Err(code) => return Ok(code),
     };
-    let bytes = store.backup(&args.file, &person(), super::now()).await?;
+    let (by, now) = (person(), super::now());
+    let bytes = progress::waited("copying the database", store.backup(&args.file, &by, now)).await?;
     output::print(&format!(
         "{} is a whole copy of {}, {bytes} bytes; a service started on it holds all orders until `renewd resume`",
         args.file.display(),

@@ -1,8 +1,10 @@
 //! `renewd check`.
 
+mod expiries;
 mod online;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,10 +15,11 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::output::Answer;
+use super::progress;
 use super::{EXIT_FAILED, EXIT_REFUSED, Failure, Outcome, output};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Environment, Place, Refusal, Severity};
-use crate::domain::policy::Policy;
+use crate::domain::policy::{Policy, ScheduleText};
 use crate::domain::written_time;
 use crate::schedule::Schedule;
 
@@ -96,16 +99,23 @@ pub(super) async fn answer(
     clock: Arc<dyn Clock>,
 ) -> Result<Result<Answer, ExitCode>, Failure> {
     let now = clock.now();
-    let loaded = match config::check_all(path, environment, now) {
+    let read = {
+        let (path, environment) = (path.to_owned(), environment.clone());
+        move || config::check_all(&path, &environment, now)
+    };
+    let loaded = match progress::waited_busy("reading the files", read).await? {
         Ok(loaded) => loaded,
         Err(refusal) => return refused(&refusal, args.json).map(Err),
     };
-    for warning in &loaded.warnings {
+    let (config, set) = &loaded.value;
+    let observed = expiries::warnings(config, set, now).await;
+    for warning in loaded.warnings.iter().chain(&observed) {
         output::say(&warning.render(output::colour_on_stderr()));
     }
-    let (config, set) = &loaded.value;
-    let checked: Vec<Checked<'_>> = set.policies.iter().map(|policy| checked(policy, now)).collect();
-    let words = || words(&checked, &config.policies, loaded.warnings.len());
+    let mut firings = HashMap::new();
+    let checked: Vec<Checked<'_>> =
+        set.policies.iter().map(|policy| checked(policy, &mut firings, now)).collect();
+    let words = || words(&checked, &config.policies, loaded.warnings.len() + observed.len());
     if !args.online {
         let text = if args.json { serde_json::to_string_pretty(&checked)? } else { words() };
         return Ok(Ok(Answer { text, exit: 0 }));
@@ -159,16 +169,12 @@ impl<'a> Spotted<'a> {
     }
 }
 
-fn checked(policy: &Policy, now: Timestamp) -> Checked<'_> {
-    let schedule = Schedule::parse(&policy.schedule.expression, &policy.schedule.zone).ok();
-    let mut next_firings = Vec::with_capacity(FIRINGS);
-    let mut after = now;
-    while let Some(next) = schedule.as_ref().and_then(|schedule| schedule.next_after(after))
-        && next_firings.len() < FIRINGS
-    {
-        next_firings.push(next);
-        after = next;
-    }
+/// The next firings of each schedule, which many policies may share.
+type Firings<'s> = HashMap<&'s ScheduleText, Vec<Timestamp>>;
+
+fn checked<'p>(policy: &'p Policy, firings: &mut Firings<'p>, now: Timestamp) -> Checked<'p> {
+    let next_firings = firings.entry(&policy.schedule).or_insert_with(|| next_firings(&policy.schedule, now));
+    let next_firings = next_firings.clone();
     Checked {
         policy: policy.name.as_str(),
         account: policy.account.as_str(),
@@ -181,6 +187,12 @@ fn checked(policy: &Policy, now: Timestamp) -> Checked<'_> {
         enabled: policy.enabled,
         next_firings,
     }
+}
+
+fn next_firings(text: &ScheduleText, now: Timestamp) -> Vec<Timestamp> {
+    let Ok(schedule) = Schedule::parse(&text.expression, &text.zone) else { return Vec::new() };
+    let next = |after: &Timestamp| schedule.next_after(*after);
+    std::iter::successors(next(&now), next).take(FIRINGS).collect()
 }
 
 fn words(checked: &[Checked<'_>], folder: &Path, warnings: usize) -> String {

@@ -87,7 +87,11 @@ async fn foresee(
     environment: &Environment,
     clock: Arc<dyn Clock>,
 ) -> Result<Result<Foreseen, ExitCode>, Failure> {
-    let (config, set) = match config::load_all(path, environment, clock.now()) {
+    let read = {
+        let (path, environment, now) = (path.to_owned(), environment.clone(), clock.now());
+        move || config::load_all(&path, &environment, now)
+    };
+    let (config, set) = match progress::waited_busy("reading the files", read).await? {
         Ok(loaded) => loaded.value,
         Err(refusal) => return refused(&refusal, args.json).map(Err),
     };

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::config::diagnostic::{Diagnostic, Place, Severity};
 use crate::config::policy::{Draft, Span};
 use crate::config::reader::{Findings, quoted};
-use crate::config::source::{Disclosure, SourceFile};
+use crate::config::reopened::Reopened;
+use crate::config::source::SourceFile;
 use crate::domain::policy::ActionKind;
 use crate::domain::product::{InstanceId, PolicyName, Provider, Region};
 
@@ -20,7 +21,7 @@ pub(crate) struct Clashes<'f> {
     names: HashMap<PolicyName, Mention>,
     /// Without the region: a vendor gives an id once, so in a second region it is a slip of the pen.
     instances: HashMap<(Provider, ActionKind, InstanceId), Mention>,
-    reopened: Option<(Arc<Path>, Option<SourceFile>)>,
+    reopened: Reopened,
 }
 
 /// What messages say of a policy.
@@ -52,7 +53,7 @@ impl<'f> Clashes<'f> {
             policies: Vec::new(),
             names: HashMap::new(),
             instances: HashMap::new(),
-            reopened: None,
+            reopened: Reopened::default(),
         }
     }
 
@@ -133,11 +134,7 @@ impl<'f> Clashes<'f> {
 
     /// Only the file where `what` does not stand there any more.
     fn place_in(&mut self, path: Arc<Path>, span: Range<usize>, what: &str) -> Place {
-        if self.reopened.as_ref().is_none_or(|(open, _)| *open != path) {
-            let file = SourceFile::read(&path, Disclosure::Open).ok();
-            self.reopened = Some((Arc::clone(&path), file));
-        }
-        let file = self.reopened.as_ref().and_then(|(_, file)| file.as_ref());
+        let file = self.reopened.file(&path);
         let still_there =
             |file: &&SourceFile| file.text().get(span.clone()).is_some_and(|text| text.contains(what));
         match file.filter(still_there) {

@@ -129,6 +129,11 @@ impl SourceFile {
         self.line_starts.partition_point(|start| *start <= offset)
     }
 
+    /// Where a line begins, if there is one of that number.
+    pub(crate) fn line_start(&self, line: usize) -> Option<usize> {
+        self.line_starts.get(line.checked_sub(1)?).copied()
+    }
+
     /// The line of the header of the table that the line stands in.
     pub(crate) fn header_line(&self, line: usize) -> Option<usize> {
         self.headers[line - 1]

@@ -1,5 +1,7 @@
 //! What commands and the at-risk look read: rows of the views.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -9,6 +11,7 @@ use sqlx::{FromRow, Row};
 use super::risk::Risk;
 use super::{Store, StoreError, at, at_opt, ms};
 use crate::domain::order::OrderRow;
+use crate::domain::product::{Identity, InstanceId, Provider, Region};
 use crate::domain::run::RunId;
 use crate::domain::written_time;
 
@@ -182,6 +185,26 @@ impl Store {
         Ok(sqlx::query_as("SELECT * FROM instances_v WHERE at_risk ORDER BY expires_at, instance")
             .fetch_all(&self.readers)
             .await?)
+    }
+
+    /// Instances that were visible when last observed and expire before then; those that have expired too.
+    pub async fn expiries_before(
+        &self,
+        before: Timestamp,
+    ) -> Result<HashMap<Identity, Timestamp>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT provider, region, instance, expires_at_ms FROM instances WHERE expires_at_ms < ?1 AND visible = 1",
+        )
+        .bind(ms(before))
+        .fetch_all(&self.readers)
+        .await?;
+        let identity = |row: &SqliteRow| {
+            let provider = Provider::parse(row.get(0))?;
+            let (region, instance) = (Region::parse(row.get(1)).ok()?, InstanceId::parse(row.get(2)).ok()?);
+            Some(Identity { provider, region, instance })
+        };
+        let known = rows.iter().filter_map(|row| Some((identity(row)?, at(row.get(3)).ok()?)));
+        Ok(known.collect())
     }
 
     /// What `status` shows of the database; `firings` bounds the list of next firings.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use renewd::sandbox::faults::{Effect, Fault, Spoilt};
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, Stage, policy, text, until};
+use crate::harness::{Daemon, Stage, policy, stderr, text, until};
 
 const TIGHT_KEY: &str = "AKIDsandbox-tight";
 const POOR_KEY: &str = "AKIDsandbox-poor";
@@ -97,4 +97,50 @@ fn each_cause_that_leads_to_a_lapse_is_told_with_what_to_do() {
 fn events(daemon: &Daemon) -> BTreeMap<String, Value> {
     let events = daemon.events("instance.at_risk").into_iter();
     events.map(|event| (text(&event, "instance").to_owned(), event)).collect()
+}
+
+#[test]
+fn check_warns_of_an_instance_that_expires_before_its_policy_fires() {
+    let stage = Stage::new();
+    let soon = stage.expires_in_days("crs-sandbox-1", 20);
+    stage.expires_in_days("crs-sandbox-2", 400);
+    stage.write_policies(&policy("month", &["crs-sandbox-1", "crs-sandbox-2"], ""));
+    let before = stage.renewd(&["check"]);
+    assert!(
+        before.status.success() && before.stderr.is_empty(),
+        "there is no database yet: {}",
+        stderr(&before)
+    );
+    let daemon = stage.start();
+    stage.until_run("crs-sandbox-1", "skipped");
+    stage.until_run("crs-sandbox-2", "skipped");
+    daemon.stop();
+    let fine = stage.renewd(&["check"]);
+    assert!(fine.stderr.is_empty(), "{}", stderr(&fine));
+
+    // The first of June or of December, whichever is months away.
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let month = if now.month() <= 6 { 12 } else { 6 };
+    let yearly = |schedule: &str| {
+        policy("month", &["crs-sandbox-2", "crs-sandbox-1"], "").replace("* * * * * *", schedule)
+    };
+    stage.write_policies(
+        &yearly(&format!("0 3 1 {month} *")).replace("months = 1", "months = 12, every_fire = true"),
+    );
+    let warned = stage.renewd(&["check"]);
+    assert!(warned.status.success());
+    let said = stderr(&warned);
+    let expiry = soon.strftime("%Y-%m-%d %H:%M:%S+00").to_string();
+    assert!(
+        said.contains(&format!(
+            "warning: `crs-sandbox-1` expires at {expiry}, before policy `month` fires next"
+        )),
+        "{said}"
+    );
+    assert!(
+        said.contains("story.toml:5:31") && said.contains("renewd trigger month --instance crs-sandbox-1"),
+        "{said}"
+    );
+    assert!(!said.contains("`crs-sandbox-2` expires"), "{said}");
+    assert!(String::from_utf8_lossy(&warned.stdout).ends_with(", 1 warning\n"));
 }
