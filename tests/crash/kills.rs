@@ -131,7 +131,7 @@ fn purchases(cloud: &Running) -> u64 {
 
 /// Until every instance is renewed, no order is open and every run has ended; answers when that was so.
 async fn settle(life: &mut Life, database: &mut SqliteConnection, fleet: u32) -> i64 {
-    let deadline = Instant::now() + SETTLING + Duration::from_millis(u64::from(fleet) * 80);
+    let deadline = Instant::now() + SETTLING + Duration::from_millis(u64::from(fleet) * 300);
     loop {
         life.assert_alive();
         let (confirmed, open_orders, open_runs, due_ms): (u32, u32, u32, i64) = sqlx::query_as(

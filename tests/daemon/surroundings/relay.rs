@@ -42,7 +42,8 @@ pub enum Said {
 
 impl Relay {
     pub fn start(cloud: SocketAddr) -> Relay {
-        let listener = listen(([127, 0, 0, 1], 0).into());
+        // An address of its own: while it is closed nobody else is given its port.
+        let listener = listen(([127, 0, 0, 77], 0).into());
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             cloud,
