@@ -4,7 +4,8 @@
 //! machine and none of those that renew. hyper alone serves three fixed paths; it is in the program already, as a client
 //! and as the practice cloud, and a framework would add nothing but itself.
 //!
-//! Invariant: connections, headers, time and memory that a client can take are bounded, and bodies are never read.
+//! Invariant: connections, headers, answers a second, time and memory that clients can take are bounded, and bodies are
+//! never read.
 
 mod shared;
 
@@ -38,8 +39,12 @@ const HEADERS_MAX: usize = 64;
 /// However busy a connection is, or however slowly its answer is read, it ends after this and a bit.
 const CONNECTION_AGE: Duration = Duration::from_secs(30);
 const LAST_ANSWER: Duration = Duration::from_secs(5);
-/// Longer than any answer takes to be worked out, shorter than a scraper waits.
+/// Longer than any answer takes to be worked out and to get its turn, shorter than a scraper waits.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+/// Fifty answers a second are far more than anybody who watches needs; a flood of requests waits its turn instead of
+/// taking the machine from the work.
+const TURNS: usize = 5;
+const TURN: Duration = Duration::from_millis(100);
 /// A port that another program holds is tried again this often.
 const BIND_PAUSE: Duration = Duration::from_secs(5);
 /// Out of descriptors, most likely: some come back when connections end.
@@ -108,7 +113,7 @@ async fn serve(listen: SocketAddr, engine: Arc<Engine>) {
     let clock = Arc::clone(&engine.clock);
     let ready = Shared::start(Readiness::new(Arc::clone(&engine)), Arc::clone(&clock));
     let metrics = Shared::start(Scrape::new(engine, ready.clone()), clock);
-    let desk = Desk { metrics, ready };
+    let desk = Desk { metrics, ready, turns: Arc::new(Semaphore::new(TURNS)) };
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         match listener.accept().await {
@@ -169,30 +174,44 @@ async fn converse(stream: TcpStream, desk: Desk, _slot: OwnedSemaphorePermit) {
 struct Desk {
     metrics: Shared<Bytes>,
     ready: Shared<Ready>,
+    turns: Arc<Semaphore>,
 }
 
 impl Desk {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
-            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return Ok(refused);
-        }
         let answered = tokio::time::timeout(ANSWER_TIMEOUT, async {
-            match request.uri().path() {
-                "/metrics" => {
-                    self.metrics.ask().await.map(|text| respond(StatusCode::OK, METRICS_TYPE, text))
-                }
-                "/readyz" => self.ready.ask().await.map(|ready| match ready {
-                    Ok(()) => plain(StatusCode::OK, "ready"),
-                    Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {why}")),
-                }),
-                "/healthz" => Some(plain(StatusCode::OK, "alive")),
-                _ => Some(plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz")),
-            }
+            self.take_turn().await;
+            self.answer_in_turn(&request).await
         });
         let late = || plain(StatusCode::SERVICE_UNAVAILABLE, "the answer was not worked out in time");
         Ok(answered.await.ok().flatten().unwrap_or_else(late))
+    }
+
+    /// First come, first served; who is alone does not wait.
+    async fn take_turn(&self) {
+        if let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await {
+            tokio::spawn(async move {
+                tokio::time::sleep(TURN).await;
+                drop(turn);
+            });
+        }
+    }
+
+    async fn answer_in_turn(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return Some(refused);
+        }
+        match request.uri().path() {
+            "/metrics" => self.metrics.ask().await.map(|text| respond(StatusCode::OK, METRICS_TYPE, text)),
+            "/readyz" => self.ready.ask().await.map(|ready| match ready {
+                Ok(()) => plain(StatusCode::OK, "ready"),
+                Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {why}")),
+            }),
+            "/healthz" => Some(plain(StatusCode::OK, "alive")),
+            _ => Some(plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz")),
+        }
     }
 }
 

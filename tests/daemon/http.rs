@@ -118,6 +118,25 @@ fn idle_and_slow_clients_by_the_hundred_hold_up_neither_orders_nor_a_scrape_for_
 }
 
 #[test]
+fn a_flood_of_requests_is_answered_in_turn_and_no_faster_than_anybody_needs() {
+    let stage = Stage::new();
+    stage.listen("127.0.0.1:0");
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let daemon = stage.start();
+    let address = daemon.http();
+    let begun = Instant::now();
+    let clients =
+        (0..20).map(|_| std::thread::spawn(move || [(); 5].map(|()| get(address, "/metrics").status)));
+    for client in clients.collect::<Vec<_>>() {
+        assert_eq!(client.join().unwrap(), [200; 5]);
+    }
+    // Five at once, and then as many each tenth of a second.
+    assert!(begun.elapsed() >= Duration::from_millis(1900), "{:?} for a hundred", begun.elapsed());
+    stage.until_order("crs-sandbox-1", "confirmed");
+    daemon.stop();
+}
+
+#[test]
 fn a_port_that_another_program_has_is_told_and_taken_when_it_is_free_and_renewals_never_wait_for_it() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap();
