@@ -49,20 +49,25 @@ impl SecondWatch {
 
     pub async fn step(&mut self) -> Result<Step, StoreError> {
         let now = self.engine.now();
-        self.engine.lapse_triggers(now).await?;
         let names: Vec<AccountName> = self.engine.accounts().keys().cloned().collect();
-        for name in self.engine.store.promote(&names, now).await? {
+        let store = &self.engine.store;
+        // Asked at once, the writer does all of it in one transaction.
+        let ((), ready, data_version) = tokio::try_join!(
+            self.engine.lapse_triggers(now),
+            store.promote(&names, now),
+            store.data_version()
+        )?;
+        for name in ready {
             if let Some(account) = self.engine.accounts().get(&name) {
                 account.wake.notify_one();
             }
         }
         self.look_for_successor().await?;
-        let data_version = Some(self.engine.store.data_version().await?);
-        if data_version != self.data_version {
+        if self.data_version != Some(data_version) {
             for act in self.engine.store.take_acts(now).await? {
                 self.log_act(&act).await?;
             }
-            self.data_version = data_version;
+            self.data_version = Some(data_version);
         }
         Ok(Step::Idle)
     }
