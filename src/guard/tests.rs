@@ -6,10 +6,10 @@ fn now() -> Timestamp {
     "2026-06-01T00:00:00Z".parse().unwrap()
 }
 
-struct Case {
+pub(super) struct Case {
     refused_yet_moved: Option<OrderRow>,
     due_at: Timestamp,
-    terms: Terms,
+    pub(super) terms: Terms,
     known: Known,
     next_firing: Option<Timestamp>,
     firing_after_next: Option<Timestamp>,
@@ -24,7 +24,7 @@ fn days(days: i64) -> SignedDuration {
 }
 
 /// Prepaid, running, auto-renew off, observed just now, expiring in so many days; window 15 days.
-fn case(expires_in_days: i64) -> Case {
+pub(super) fn case(expires_in_days: i64) -> Case {
     let facts = Facts {
         expires_at: Some(now() + days(expires_in_days)),
         state: InstanceState::Running,
@@ -66,7 +66,7 @@ fn case(expires_in_days: i64) -> Case {
 }
 
 impl Case {
-    fn facts(mut self, change: impl FnOnce(&mut Facts)) -> Case {
+    pub(super) fn facts(mut self, change: impl FnOnce(&mut Facts)) -> Case {
         if let Some(Observation { presence: Presence::Visible(facts), .. }) = &mut self.known.observation {
             change(facts);
         }
@@ -84,7 +84,7 @@ impl Case {
         self.judged(Provider::TencentCloud).decision
     }
 
-    fn judged(&self, provider: Provider) -> Verdict {
+    pub(super) fn judged(&self, provider: Provider) -> Verdict {
         let (account, region) = (AccountName::parse("shop").unwrap(), Region::parse("ap-guangzhou").unwrap());
         let instance = InstanceId::parse("crs-1").unwrap();
         judge(&Question {
@@ -259,6 +259,35 @@ fn every_fire_orders_far_from_its_expiry_but_not_right_after_another_revision() 
     assert_eq!(every.decide(), Decision::Order);
 }
 
+#[test]
+fn a_firing_of_every_fire_is_made_up_for_through_a_whole_day_and_no_longer() {
+    let mut every = case(300);
+    every.terms.action = Action::Renew(Renew { months: 1, when: RenewWhen::EveryFire });
+    every.next_firing = Some(now() + days(30));
+    every.due_at = now() - EVERY_FIRE_CATCH_UP;
+    assert_eq!(every.decide(), Decision::Order);
+    every.due_at = every.due_at - SignedDuration::from_secs(1);
+    assert!(is_skip(&every.decide()));
+}
+
+#[test]
+fn what_only_time_stands_in_the_way_of_is_too_early_and_nothing_else_is() {
+    let early = case(100).judged(Provider::TencentCloud);
+    assert!(early.is_too_early());
+    assert_eq!(early.due_words(), Some("expires in 100 days, window 15 days"));
+    let due = case(2).judged(Provider::TencentCloud);
+    assert!(!due.is_too_early());
+    assert_eq!(due.due_words(), Some("expires in 2 days, window 15 days"));
+    let mut dear = case(2);
+    dear.price = Price::Known(Fen::new(200));
+    dear.terms.max_price = Some(Fen::new(100));
+    assert!(!dear.judged(Provider::TencentCloud).is_too_early());
+    let mut followed = case(300);
+    followed.terms.action = Action::Renew(Renew { months: 1, when: RenewWhen::EveryFire });
+    followed.foreign_order_at = Some(now());
+    assert!(followed.judged(Provider::TencentCloud).is_too_early());
+}
+
 fn triggered() -> Case {
     let mut every = case(300);
     every.terms.action = Action::Renew(Renew { months: 1, when: RenewWhen::EveryFire });
@@ -313,6 +342,8 @@ fn a_clock_off_the_clouds_holds_orders() {
     let mut skewed = case(2);
     skewed.skew = SignedDuration::from_secs(-61);
     assert!(waits(&skewed.decide()));
+    skewed.skew = SignedDuration::from_secs(-60);
+    assert_eq!(skewed.decide(), Decision::Order);
 }
 
 #[test]

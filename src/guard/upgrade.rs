@@ -69,3 +69,6 @@ fn at_rest(question: &Question<'_>, facts: &Facts) -> Result<(), Decision> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,6 +138,10 @@ fn looks_are_soon_at_first_and_a_third_of_the_settling_time_apart_later() {
     assert_eq!(age(0), SOONEST_LOOK);
     assert_eq!(age(20), Duration::from_secs(10));
     assert_eq!(age(10_000), SETTLE / 3);
+    let placed = |seconds| {
+        next_look_in(OrderState::Placed, SignedDuration::from_secs(seconds), Duration::from_secs(6 * 3600))
+    };
+    assert_eq!((placed(100), placed(10_000)), (Duration::from_secs(50), PLACED_LOOK));
 }
 
 fn operation(request_id: &str, state: &str) -> Option<Operation> {
@@ -189,10 +193,14 @@ fn a_person_is_asked_only_once_looks_that_were_going_to_agree_have_had_their_tim
     let mut unknown = question(OrderState::Unknown);
     unknown.age = SignedDuration::from_secs(1_300);
     assert!(matches!(judge(&unknown, &restless), Verdict::KeepWatching { .. }));
+    let just_as_long = [at(0, 0), at(500, 1), at(900, 2), at(1_200, 3)];
+    assert!(matches!(judge(&unknown, &just_as_long), Verdict::KeepWatching { .. }));
     let still_restless = [at(0, 0), at(500, 1), at(900, 2), at(1_300, 3)];
     assert!(matches!(judge(&unknown, &still_restless), Verdict::AskPerson { .. }));
     // Lives of the service that each ended before they had looked long enough.
-    unknown.age = SignedDuration::try_from(SETTLE).unwrap() * 9;
+    unknown.age = SignedDuration::try_from(SETTLE).unwrap() * SETTLINGS_MAX;
+    assert!(matches!(judge(&unknown, &[at(0, 0)]), Verdict::KeepWatching { .. }));
+    unknown.age += SignedDuration::from_secs(1);
     assert!(matches!(judge(&unknown, &[at(0, 0)]), Verdict::AskPerson { .. }));
 }
 
