@@ -238,6 +238,11 @@ async fn money_budgets_hold_to_the_fen_and_want_a_known_price() {
         ask(second, with(second, fen(41), None, fen(100))).await.unwrap_err(),
         Withheld::MoneyPerMonth
     );
+    // To the fen it is allowed, and the day is not blamed for what the month forbids.
+    assert_eq!(
+        ask(second, with(second, fen(40), fen(100), fen(99))).await.unwrap_err(),
+        Withheld::MoneyPerMonth
+    );
     assert!(ask(second, with(second, fen(40), fen(100), fen(100))).await.is_ok());
     assert!(ask(third, with(third, None, None, None)).await.is_ok());
 }

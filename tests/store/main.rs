@@ -33,3 +33,5 @@ mod schema;
 mod stage;
 #[cfg(test)]
 mod standing;
+#[cfg(test)]
+mod tokens;

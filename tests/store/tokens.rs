@@ -1,0 +1,127 @@
+//! An unknown order's request once more, what is remembered of calls, and whose number is whose.
+
+use jiff::{SignedDuration, Timestamp};
+use renewd::domain::failure::{Class, Failure};
+use renewd::domain::order::{OrderId, OrderRow};
+use renewd::domain::product::PolicyName;
+use renewd::domain::run::Epoch;
+use renewd::store::{Attempt, Claim, Intent, OrderMove, OrderStep, PauseScope};
+
+use crate::stage::{Stage, days, intent, policy, start, word};
+
+const TOKEN: &str = "token-1";
+
+struct Sent {
+    stage: Stage,
+    epoch: Epoch,
+    claims: Vec<Claim>,
+    rows: Vec<OrderRow>,
+    now: Timestamp,
+}
+
+/// Orders of `crs-1` and `crs-2`, the first with a token, of which no answer came.
+async fn unanswered() -> Sent {
+    let stage = Stage::open().await;
+    let epoch = stage.begin().await;
+    stage.apply(&[policy("cache", &["crs-1", "crs-2"])], start()).await;
+    let now = start() + SignedDuration::from_hours(1);
+    for id in ["crs-1", "crs-2"] {
+        stage.see(id, now, now + days(3)).await;
+    }
+    stage.fire(now).await;
+    let claims = stage.claim(epoch).await;
+    let mut rows = Vec::new();
+    for (claim, client_token) in claims.iter().zip([Some(TOKEN.to_owned()), None]) {
+        let committed = stage.store.intend(claim, Intent { client_token, ..intent(claim, now) }).await;
+        rows.push(committed.unwrap().unwrap().row());
+    }
+    let sent = Sent { stage, epoch, claims, rows, now };
+    for at in 0..2 {
+        let failure = Failure::ours(Class::Unknown, "Timeout", "no answer");
+        sent.move_on(at, OrderStep::Unknown { failure, next_look_at: now }).await;
+    }
+    sent
+}
+
+impl Sent {
+    async fn move_on(&self, at: usize, step: OrderStep) {
+        let (row, run) = (self.rows[at], self.claims[at].job.run);
+        let moved =
+            OrderMove { row, run, at: self.now, sent_at: Some(self.now), step, look: None, amount: None };
+        assert!(self.stage.store.move_order(moved).await.unwrap());
+    }
+
+    async fn may_repeat(&self, at: usize) -> bool {
+        let leave = self.stage.store.repeat_order(self.rows[at], self.epoch, self.now).await.unwrap();
+        assert!(leave.as_ref().is_none_or(|leave| leave.row() == self.rows[at]));
+        leave.is_some()
+    }
+}
+
+#[tokio::test]
+async fn only_an_unknown_order_with_a_token_may_be_sent_again() {
+    let sent = unanswered().await;
+    assert_eq!((sent.may_repeat(0).await, sent.may_repeat(1).await), (true, false));
+    let repeats = "SELECT repeats FROM orders WHERE client_token IS NOT NULL";
+    assert_eq!(sent.stage.count(repeats).await, 1);
+    let number = Some(OrderId("4711".to_owned()));
+    sent.move_on(0, OrderStep::Placed { order_id: number, request_id: None, next_look_at: sent.now }).await;
+    assert!(!sent.may_repeat(0).await, "it is known");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_again_once_orders_are_not_wanted_any_more() {
+    let mut sent = unanswered().await;
+    let scope = PauseScope::Policy(PolicyName::parse("cache").unwrap());
+    sent.stage.store.pause(&scope, None, &word(sent.now)).await.unwrap();
+    assert!(!sent.may_repeat(0).await, "paused");
+    sent.stage.store.resume(&scope, &word(sent.now)).await.unwrap();
+    assert!(sent.may_repeat(0).await);
+    sent.epoch = Epoch(sent.epoch.0 - 1);
+    assert!(!sent.may_repeat(0).await, "of an older epoch");
+    sent.epoch = Epoch(sent.epoch.0 + 1);
+    sent.stage.apply(&[policy("other", &["crs-9"])], sent.now).await;
+    assert!(!sent.may_repeat(0).await, "retired");
+}
+
+#[tokio::test]
+async fn numbers_that_another_row_carries_are_known() {
+    let sent = unanswered().await;
+    let [mine, other] = ["4711", "4712"].map(|number| OrderId(number.to_owned()));
+    let step = OrderStep::Placed { order_id: Some(mine.clone()), request_id: None, next_look_at: sent.now };
+    sent.move_on(0, step).await;
+    let known = async |except: usize| {
+        sent.stage.store.known_order_ids(&[&mine, &other], sent.rows[except]).await.unwrap()
+    };
+    assert_eq!(known(1).await, std::slice::from_ref(&mine));
+    assert!(known(0).await.is_empty(), "its own is not another's");
+}
+
+#[tokio::test]
+async fn each_call_is_on_record_with_its_order_and_its_failure() {
+    let sent = unanswered().await;
+    let call = |code: Option<&str>| Attempt {
+        account: "shop".to_owned(),
+        api: "redis:RenewInstance",
+        region: "ap-guangzhou".to_owned(),
+        order_row: Some(sent.rows[0]),
+        run_id: Some(sent.claims[0].job.run),
+        instances: 1,
+        at_ms: sent.now.as_millisecond(),
+        duration_ms: 17,
+        class: if code.is_some() { "busy" } else { "ok" },
+        code: code.map(str::to_owned),
+        http_status: Some(200),
+        request_id: Some("request-1".to_owned()),
+    };
+    let calls = vec![call(Some("ResourceInUse")), call(None)];
+    sent.stage.store.record_attempts(calls).await.unwrap();
+    let story = sent.stage.store.stories("crs-1").await.unwrap().remove(0);
+    let told: Vec<_> = story
+        .attempts
+        .iter()
+        .map(|call| (call.api.as_str(), call.class.as_str(), call.code.as_deref(), call.duration_ms))
+        .collect();
+    let api = "redis:RenewInstance";
+    assert_eq!(told, [(api, "busy", Some("ResourceInUse"), 17), (api, "ok", None, 17)]);
+}
