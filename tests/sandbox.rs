@@ -11,5 +11,7 @@ mod client;
 mod cvm;
 #[path = "sandbox/faults.rs"]
 mod faults;
+#[path = "sandbox/metadata.rs"]
+mod metadata;
 #[path = "sandbox/signatures.rs"]
 mod signatures;

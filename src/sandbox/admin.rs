@@ -12,7 +12,7 @@ use crate::sandbox::faults::Fault;
 use crate::sandbox::instance::InstanceChange;
 use crate::sandbox::seed;
 use crate::sandbox::yuan::Yuan;
-use crate::sandbox::{Shared, TENCENT_KEY_PREFIX, VOLCENGINE_KEY_PREFIX};
+use crate::sandbox::{Role, Shared, TENCENT_KEY_PREFIX, VOLCENGINE_KEY_PREFIX};
 
 pub(super) const ROOT: &str = "/_sandbox";
 
@@ -29,6 +29,11 @@ POST   /_sandbox/faults            [{api, instance?, effect: before | after, kin
                                    garbage | truncate | lag, code?, http_status?, delay_ms?, times}];
                                    before = no charge, after = charged, then the answer is spoilt; lag = readers
                                    see what was bought delay_ms later, so on a purchase only 'after'
+PUT    /_sandbox/role              {names, lifetime_seconds}, each optional: the role of this machine, whose temporary keys the
+                                   metadata services here hand out (an account's `metadata_endpoint`); its account is
+                                   KEY_ID AKIDsandbox-role or AKLTsandbox-role; faults: metadata:roles, :credentials, :token
+GET    /_sandbox/role              what it is
+DELETE /_sandbox/role/keys         end all temporary keys handed out so far
 GET    /_sandbox/faults            faults that still wait
 DELETE /_sandbox/faults            forget them
 ";
@@ -63,6 +68,12 @@ pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Answer {
             shared.lock().faults.clear();
             Ok(json!([]))
         }
+        (&Method::GET, ["role"]) => Ok(json!(shared.lock().roles.role)),
+        (&Method::PUT, ["role"]) => put_role(shared, request.body()),
+        (&Method::DELETE, ["role", "keys"]) => {
+            shared.lock().roles.revoke();
+            Ok(json!({}))
+        }
         (&Method::PUT, ["instances", id]) => put_instance(shared, id, request.body()),
         (&Method::PUT, ["balance", key_id]) => put_balance(shared, key_id, request.body()),
         (method, _) => Err(Complaint {
@@ -81,6 +92,12 @@ fn post_faults(shared: &Shared, body: &[u8]) -> Result<Value, Complaint> {
     let queue = &mut shared.lock().faults;
     queue.extend(faults);
     Ok(json!(queue.waiting()))
+}
+
+fn put_role(shared: &Shared, body: &[u8]) -> Result<Value, Complaint> {
+    let role: Role = read(body)?;
+    shared.lock().roles.role = role.clone();
+    Ok(json!(role))
 }
 
 fn put_instance(shared: &Shared, id: &str, body: &[u8]) -> Result<Value, Complaint> {

@@ -30,6 +30,8 @@ pub(crate) struct Ready {
     /// The quota of one key in one region.
     pub per_second: usize,
     pub key_id: String,
+    /// The session token of temporary keys.
+    pub token: Option<String>,
     pub region: String,
     /// Of a call that may be made once only.
     pub once: Option<Once>,
@@ -73,6 +75,8 @@ pub(crate) trait Envelope {
     fn refusal(&self, refusal: &Refusal, request_id: &str) -> Answer;
     /// The code of a call beyond its quota.
     fn too_fast(&self) -> &'static str;
+    /// The code of temporary keys that are no longer good, or come without their token.
+    fn bad_token(&self) -> &'static str;
 }
 
 impl Read {
@@ -111,7 +115,9 @@ impl Ready {
         now: Timestamp,
         moment: Duration,
     ) -> Result<Admitted, Refusal> {
-        let Ready { api, per_second, key_id, region, once, act } = self;
+        let Ready { api, per_second, key_id, token, region, once, act } = self;
+        let account = memory.roles.account_of(&key_id, token.as_deref(), now);
+        let key_id = account.map_err(|bad| Refusal::new(envelope.bad_token(), bad.to_string()))?;
         if let Some(once) = once {
             let code = once.code;
             if !memory.replays.admit(once, now) {

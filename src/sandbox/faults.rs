@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::sandbox::delivery::{Answer, Delivery};
 use crate::sandbox::desk::ApiName;
-use crate::sandbox::{tencentcloud, volcengine};
+use crate::sandbox::{metadata, tencentcloud, volcengine};
 
 const DEFAULT_CODE: &str = "InternalError";
 const DEFAULT_HTTP_STATUS: u16 = 502;
@@ -340,7 +340,7 @@ impl From<Fault> for FaultFields {
 }
 
 fn apis() -> impl Iterator<Item = ApiName> {
-    tencentcloud::api_names().chain(volcengine::api_names())
+    tencentcloud::api_names().chain(volcengine::api_names()).chain(metadata::api_names())
 }
 
 fn api_names() -> Vec<&'static str> {

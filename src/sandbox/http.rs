@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::sandbox::delivery::{Answer, Delivery};
-use crate::sandbox::{Shared, admin, tencentcloud, volcengine};
+use crate::sandbox::{Shared, admin, metadata, tencentcloud, volcengine};
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -69,6 +69,13 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
 /// The providers stand side by side here, told apart as the real ones are.
 fn answer(shared: &Shared, request: Option<Request<Bytes>>) -> Delivery {
     let is_admin = |request: &Request<Bytes>| request.uri().path().starts_with(admin::ROOT);
+    if let Some(request) = request.as_ref().filter(|request| !is_admin(request)) {
+        let mut memory = shared.lock();
+        let (now, moment) = (shared.clock.now(), shared.clock.monotonic());
+        if let Some(delivery) = metadata::answer(&mut memory, request, now, moment) {
+            return delivery;
+        }
+    }
     let read = match request {
         Some(request) if is_admin(&request) => return Delivery::Whole(admin::answer(shared, &request)),
         Some(request) if request.uri().path() == tencentcloud::V2_PATH => {

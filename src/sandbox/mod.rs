@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! http ──► admin                                  the person or test at the controls
+//!   ├────► metadata                              what a machine with a role asks for its keys
 //!   ├────► tencentcloud ─┐                        signature and parameters
 //!   ├────► volcengine ───┤
 //!   └────────────────────┴─► desk ──► pace, faults, world    then quota, then fault, then the act
@@ -27,7 +28,9 @@ mod admin;
 mod delivery;
 mod desk;
 mod http;
+mod metadata;
 mod replays;
+mod roles;
 mod upgrade;
 mod yuan;
 
@@ -47,6 +50,8 @@ use crate::sandbox::faults::{Fault, FaultQueue};
 use crate::sandbox::instance::{Family, Instance, InstanceChange, UnknownProduct};
 use crate::sandbox::pace::{ApiCount, Counters, Pace};
 use crate::sandbox::replays::Replays;
+pub use crate::sandbox::roles::Role;
+use crate::sandbox::roles::Roles;
 use crate::sandbox::seed::Seed;
 use crate::sandbox::world::{Charge, World};
 
@@ -86,6 +91,7 @@ pub(crate) struct Memory {
     pub counters: Counters,
     pub request_ids: RequestIds,
     pub replays: Replays,
+    pub roles: Roles,
 }
 
 /// Differ from one life of the practice cloud to the next, and repeat when the clock does.
@@ -156,6 +162,16 @@ impl Running {
         self.shared.lock().world.set_balance(key_id, balance);
     }
 
+    /// What the machine's role is from now on; keys that were handed out stay as they are.
+    pub fn set_role(&self, role: Role) {
+        self.shared.lock().roles.role = role;
+    }
+
+    /// Ends all temporary keys handed out so far.
+    pub fn revoke_role_keys(&self) {
+        self.shared.lock().roles.revoke();
+    }
+
     /// Adds instances; one of the same id is replaced.
     pub fn add_instances(&self, instances: impl IntoIterator<Item = Instance>) {
         self.shared.lock().world.add_instances(instances);
@@ -186,6 +202,7 @@ impl Shared {
             counters: Counters::default(),
             request_ids: RequestIds { stem: now.to_string(), given: 0 },
             replays: Replays::default(),
+            roles: Roles::new(&now.to_string()),
         };
         Shared { clock, memory: Mutex::new(memory) }
     }

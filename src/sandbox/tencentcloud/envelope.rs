@@ -66,6 +66,13 @@ impl desk::Envelope for Envelope {
             Envelope::V2 => "4400",
         }
     }
+
+    fn bad_token(&self) -> &'static str {
+        match self {
+            Envelope::V3 => "AuthFailure.TokenFailure",
+            Envelope::V2 => "4105",
+        }
+    }
 }
 
 fn number_of(word: &str) -> i64 {

@@ -116,7 +116,8 @@ fn admissible(request: &Request<Bytes>, now: Timestamp) -> Result<Ready, Refusal
     check_region(api, region)?;
     let act = Arguments::of_request(request).and_then(api.read);
     let (name, per_second, region) = (api.name, api.per_second, region.to_owned());
-    Ok(Ready { api: name, per_second, key_id: caller.key_id, region, once: None, act })
+    let token = verify::header(request, "x-tc-token").map(str::to_owned);
+    Ok(Ready { api: name, per_second, key_id: caller.key_id, token, region, once: None, act })
 }
 
 fn admissible_v1(
@@ -179,9 +180,10 @@ fn admissible_v2(request: &Request<Bytes>, parameters: Parameters, now: Timestam
 }
 
 fn ready_once(api: &Api, once: Once, region: String, parameters: Parameters) -> Ready {
+    let token = parameters.get("Token").map(str::to_owned);
     let act = (api.read)(Arguments::of_pairs(parameters.into_business()));
     let (name, per_second, key_id) = (api.name, api.per_second, once.key_id.clone());
-    Ready { api: name, per_second, key_id, region, once: Some(once), act }
+    Ready { api: name, per_second, key_id, token, region, once: Some(once), act }
 }
 
 fn missing(name: &str) -> Refusal {

@@ -49,6 +49,10 @@ impl Envelope for Metadata {
     fn too_fast(&self) -> &'static str {
         "AccountFlowLimitExceeded"
     }
+
+    fn bad_token(&self) -> &'static str {
+        "InvalidSecretToken"
+    }
 }
 
 /// As the pages of the codes say; 400 where they say nothing.

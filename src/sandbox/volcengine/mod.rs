@@ -89,7 +89,8 @@ fn admissible(request: &Request<Bytes>, metadata: &Metadata, now: Timestamp) -> 
     }
     let act = Arguments::of_request(request).and_then(api.read);
     let (name, per_second) = (api.name, api.per_second);
-    Ok(Ready { api: name, per_second, key_id: caller.key_id, region: caller.region, once: None, act })
+    let token = verify::header(request, "x-security-token").map(str::to_owned);
+    Ok(Ready { api: name, per_second, key_id: caller.key_id, token, region: caller.region, once: None, act })
 }
 
 impl Verb {
