@@ -251,7 +251,8 @@ impl Lane {
             let sent_at = Arc::new(OnceLock::new());
             let note = Arc::clone(&sent_at);
             let clock = Arc::clone(&engine.clock);
-            let begun = engine.now();
+            // Keys that are replaced between signing and sending are not those that the cloud speaks of.
+            let begun = signed.signed_at();
             let api = signed.api();
             let call = account.cloud.send(committed, signed, move || {
                 let _ = note.set(clock.now());
