@@ -1,4 +1,4 @@
-//! The pace of each (access key id, API, region): governor on our clock, and a window that counts what is
+//! The pace of each (access key id or role, API, region): governor on our clock, and a window that counts what is
 //! really written.
 //!
 //! Invariant: no one-second window of requests leaving this process exceeds the configured pace. A permit is
@@ -23,7 +23,8 @@ use crate::clock::Clock;
 /// What shares one quota at a cloud.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    pub key_id: String,
+    /// An access key id, or a role whose key ids come and go.
+    pub quota: String,
     pub api: &'static str,
     pub region: String,
 }
@@ -115,12 +116,15 @@ impl Limiter {
         }
     }
 
-    /// A key takes another's place: what has left under the old one counts for the new one.
-    pub fn replace_key_id(&self, old: &str, new: &str) {
+    /// One takes another's place: what has left under the old one counts for the new one.
+    pub fn replace_quota(&self, old: &str, new: &str) {
+        if old == new {
+            return;
+        }
         let mut gates = self.gates();
-        let of_old = gates.iter().filter(|(key, _)| key.key_id == old);
+        let of_old = gates.iter().filter(|(key, _)| key.quota == old);
         let of_new: Vec<_> = of_old
-            .map(|(key, gate)| (Key { key_id: new.to_owned(), ..key.clone() }, Arc::clone(gate)))
+            .map(|(key, gate)| (Key { quota: new.to_owned(), ..key.clone() }, Arc::clone(gate)))
             .collect();
         for (key, gate) in of_new {
             gates.entry(key).or_insert(gate);

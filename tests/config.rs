@@ -212,7 +212,9 @@ runs_days = 2
     assert_eq!(config.http.unwrap().listen.port(), 9000);
     assert_eq!((config.retry.max_attempts, config.history.runs_days), (1, 2));
     let account = config.accounts.values().next().unwrap();
-    let CredentialSource::Keys { key_id, secret, token } = &account.credentials;
+    let CredentialSource::Keys { key_id, secret, token } = &account.credentials else {
+        panic!("it has keys")
+    };
     assert_eq!(key_id, &SecretRef::File(folder.path("keys/id")));
     assert_eq!(secret, &SecretRef::Credential("key".to_owned()));
     assert_eq!(token, &Some(SecretRef::Env("TOKEN".to_owned())));
@@ -222,6 +224,30 @@ runs_days = 2
     assert_eq!(account.budget.orders_per_day, Some(0));
     assert_eq!(account.budget.cny_per_day, Some(Fen::new(500_000)));
     assert_eq!(account.budget.cny_per_month, Some(Fen::new(2_000_050)));
+}
+
+#[test]
+fn an_account_goes_by_a_role_instead_of_keys() {
+    let load = |lines: &str| {
+        let text = format!("[account.here]\nprovider = \"volcengine\"\n{lines}\n");
+        let loaded = config::load(&Folder::new(&text, &[]).settings(), &Environment::of_pairs([])).unwrap();
+        let account = loaded.value.accounts.into_values().next().unwrap();
+        let CredentialSource::Role { name, metadata_endpoint } = account.credentials else {
+            panic!("{lines}")
+        };
+        let warnings: Vec<String> = loaded.warnings.into_iter().map(|warning| warning.message).collect();
+        (name.map(|name| name.to_string()), metadata_endpoint.map(|endpoint| endpoint.to_string()), warnings)
+    };
+    assert_eq!(load("credentials = \"instance-role\""), (None, None, vec![]));
+    let named = load("credentials = \"instance-role:renewer\"");
+    assert_eq!(named, (Some("renewer".to_owned()), None, vec![]));
+    for near in ["http://100.96.0.96", "http://127.0.0.1:9500", "https://metadata.example.com"] {
+        let role = format!("credentials = \"instance-role\"\nmetadata_endpoint = {near:?}");
+        assert_eq!(load(&role), (None, Some(near.to_owned()), vec![]));
+    }
+    let (_, _, warnings) =
+        load("credentials = \"instance-role\"\nmetadata_endpoint = \"http://metadata.example.com\"");
+    assert!(warnings[0].starts_with("`metadata_endpoint` is plain http to another machine"), "{warnings:?}");
 }
 
 #[test]
@@ -790,9 +816,38 @@ fn mistakes_of_an_account_say_what_would_be_right() {
         (
             "secret_id = \"env:ID\"",
             "credentials = \"instance-role\"",
+            (4, 1),
+            "`secret_key` stands beside `credentials`: an account has keys or a role",
+            "remove `credentials` to sign with these keys, or the keys to sign with the role",
+        ),
+        (
+            "secret_id = \"env:ID\"\nsecret_key = \"env:KEY\"",
+            "credentials = \"AKIDverysecret\"",
             (3, 15),
-            "`credentials = \"instance-role\"` is not built yet in this version of renewd",
-            "give `secret_id` and `secret_key` instead",
+            "`credentials` can only be \"instance-role\" or \"instance-role:NAME\"",
+            "write one of these, or give `secret_id` and `secret_key` instead",
+        ),
+        (
+            "secret_id = \"env:ID\"\nsecret_key = \"env:KEY\"",
+            "credentials = \"instance-role:a/b\"",
+            (3, 15),
+            "`credentials` names `a/b`, which is not the name of a role: letters, digits and any of _ + = , . @ -, at \
+             most 128",
+            "write credentials = \"instance-role:NAME\" with the role's name",
+        ),
+        (
+            "secret_id = \"env:ID\"\nsecret_key = \"env:KEY\"",
+            "credentials = \"instance-role\"\nmetadata_endpoint = \"http://a/b\"",
+            (4, 21),
+            "`metadata_endpoint` is not of the form scheme://host[:port]",
+            "write for example \"http://127.0.0.1:9500\", without a path or user",
+        ),
+        (
+            "secret_id",
+            "metadata_endpoint = \"http://127.0.0.1:9500\"\nsecret_id",
+            (3, 1),
+            "`metadata_endpoint` is where the keys of a role are asked for, and this account has its own",
+            "remove it, or replace the keys by credentials = \"instance-role\"",
         ),
         (
             "secret_id",
@@ -1187,7 +1242,7 @@ fn what_the_examples_show_in_comments_is_right_too() {
     let loaded = config::load_all(&folder.settings(), &Environment::of_pairs([]), now()).unwrap();
     assert_eq!(loaded.warnings, []);
     let (config, set) = loaded.value;
-    assert_eq!((config.accounts.len(), set.policies.len()), (2, 6));
+    assert_eq!((config.accounts.len(), set.policies.len()), (3, 6));
     let default = config::load(&Folder::new("", &[]).settings(), &Environment::of_pairs([])).unwrap().value;
     assert_eq!((config.retry, config.history, config.log), (default.retry, default.history, default.log));
     let products: BTreeSet<_> = set.policies.iter().map(|policy| policy.product).collect();
@@ -1195,10 +1250,10 @@ fn what_the_examples_show_in_comments_is_right_too() {
     assert_eq!(products, on_sale.collect::<BTreeSet<_>>(), "an example for every product");
 }
 
-/// What the contract knows; `credentials` is not built.
+/// What the contract knows, and where a role's keys are asked for.
 const KEYS_OF_MAIN_FILE: &str = "database policies timezone log.format log.level http.listen account.provider \
-    account.secret_id account.secret_key account.access_key_id account.secret_access_key account.token account.endpoint \
-    account.bare_time_zone account.rate account.budget.orders_per_day account.budget.cny_per_day \
+    account.secret_id account.secret_key account.access_key_id account.secret_access_key account.token account.credentials \
+    account.metadata_endpoint account.endpoint account.bare_time_zone account.rate account.budget.orders_per_day account.budget.cny_per_day \
     account.budget.cny_per_month retry.first_delay_seconds retry.max_delay_seconds retry.max_attempts \
     retry.settle_seconds history.skipped_days history.runs_days";
 const KEYS_OF_POLICIES: &str = "policy.account policy.product policy.region policy.instances policy.schedule \

@@ -15,7 +15,7 @@ use crate::cloud::transport::{Exchange, Request, Transport};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::secret::Secret;
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub key_id: Secret,
     pub secret_key: Secret,

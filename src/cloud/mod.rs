@@ -18,6 +18,7 @@ mod header;
 mod judged;
 mod listing;
 mod reading;
+mod role;
 pub mod tencentcloud;
 mod transport;
 pub mod volcengine;
@@ -35,6 +36,7 @@ pub use crate::cloud::call::{
 };
 pub use crate::cloud::endpoint::{Endpoint, EndpointError};
 pub use crate::cloud::listing::Look;
+pub use crate::cloud::role::{Issued, NotARoleName, Role, RoleName};
 pub use crate::cloud::transport::Limits;
 
 use crate::clock::Clock;

@@ -4,7 +4,7 @@
 //! second host, and a purchase never rides on a connection that served another call.
 
 mod announced;
-mod diagnosis;
+pub mod diagnosis;
 
 use std::fmt;
 use std::time::Duration;
@@ -122,7 +122,7 @@ impl Transport {
     }
 }
 
-fn client(connect_timeout: Duration) -> ClientBuilder {
+pub fn client(connect_timeout: Duration) -> ClientBuilder {
     Client::builder()
         .http1_only()
         .retry(retry::never())

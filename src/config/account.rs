@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::tz::Offset;
 
-use crate::cloud::Endpoint;
+use crate::cloud::{Endpoint, Role, RoleName};
 use crate::config::environment::Environment;
 use crate::config::reader::{Entry, Table, quoted, suggestion};
 use crate::config::secrets::{self, Doubt};
@@ -25,10 +25,19 @@ pub struct Account {
     pub budget: Budget,
 }
 
-/// Where an account's keys come from. The instance role joins here once it is built.
+/// Where an account's keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialSource {
-    Keys { key_id: SecretRef, secret: SecretRef, token: Option<SecretRef> },
+    Keys {
+        key_id: SecretRef,
+        secret: SecretRef,
+        token: Option<SecretRef>,
+    },
+    /// The role bound to the machine; its name where it has several.
+    Role {
+        name: Option<RoleName>,
+        metadata_endpoint: Option<Endpoint>,
+    },
 }
 
 /// Limits of one account; reached: no new order.
@@ -101,7 +110,10 @@ pub(crate) fn read(entry: &Entry<'_>, references: References<'_>) -> (Option<Pro
         .require("provider", "write provider = \"tencentcloud\" or \"volcengine\"")
         .and_then(|entry| entry.choice(&Provider::ALL.map(|provider| (provider.as_str(), provider))));
     let credentials = read_credentials(&mut table, provider, references);
-    let endpoint = table.take("endpoint").and_then(|entry| read_endpoint(&entry));
+    let endpoint = table.take("endpoint").and_then(|entry| {
+        let endpoint = read_endpoint(&entry);
+        endpoint.inspect(|endpoint| warn_of_plain_http(&entry, endpoint))
+    });
     let zone = table.take("bare_time_zone").and_then(|entry| read_offset(&entry));
     let rate = table.take("rate").and_then(|entry| read_rates(&entry, provider)).unwrap_or_default();
     let budget = table.take("budget").and_then(|entry| read_budget(&entry)).unwrap_or_default();
@@ -127,10 +139,16 @@ fn read_credentials(
         let entries = key_names(owner).map(|name| table.take(name));
         (owner, entries.map(|entry| entry.map(|entry| (entry.clone(), references.read(&entry)))))
     });
-    let token = table.take("token").map(|entry| references.read(&entry));
+    let token = table.take("token").map(|entry| (entry.clone(), references.read(&entry)));
+    let metadata = table.take("metadata_endpoint").map(|entry| (entry.clone(), read_endpoint(&entry)));
     if let Some(entry) = table.take("credentials") {
-        refuse_credentials(&entry, provider);
-        return None;
+        let keys = pairs.iter().flat_map(|(_, entries)| entries.iter().flatten()).chain(&token);
+        return read_role(&entry, provider, keys.map(|(entry, _)| entry), metadata);
+    }
+    if let Some((entry, _)) = metadata {
+        let message =
+            "`metadata_endpoint` is where the keys of a role are asked for, and this account has its own";
+        entry.fail_at_key(message, "remove it, or replace the keys by credentials = \"instance-role\"");
     }
     let provider = provider?;
     let [key_name, secret_name] = key_names(provider);
@@ -158,21 +176,62 @@ fn read_credentials(
     let secret = take_own(1)?;
     let token = match token {
         None => None,
-        Some(reference) => Some(reference?),
+        Some((_, reference)) => Some(reference?),
     };
     Some(CredentialSource::Keys { key_id, secret, token })
 }
 
-fn refuse_credentials(entry: &Entry<'_>, provider: Option<Provider>) {
-    let Some(text) = entry.text() else { return };
-    let [key_name, secret_name] = key_names(provider.unwrap_or(Provider::TencentCloud));
-    let help = format!("give `{key_name}` and `{secret_name}` instead");
-    if text == "instance-role" {
-        entry.fail("`credentials = \"instance-role\"` is not built yet in this version of renewd", help);
-    } else {
-        // Not repeated: it may be a secret.
-        entry.fail("`credentials` can only be \"instance-role\", which is not built yet", help);
+const ROLE: &str = "instance-role";
+
+/// As it is written.
+pub(crate) fn role_words(name: Option<&RoleName>) -> String {
+    name.map_or_else(|| ROLE.to_owned(), |name| format!("{ROLE}:{name}"))
+}
+
+/// `credentials`, beside which no keys may stand.
+fn read_role<'e, 'f: 'e>(
+    entry: &Entry<'_>,
+    provider: Option<Provider>,
+    keys: impl Iterator<Item = &'e Entry<'f>>,
+    metadata: Option<(Entry<'_>, Option<Endpoint>)>,
+) -> Option<CredentialSource> {
+    let mut is_alone = true;
+    for key in keys {
+        is_alone = false;
+        let message = format!("`{}` stands beside `credentials`: an account has keys or a role", key.key);
+        key.fail_at_key(
+            message,
+            "remove `credentials` to sign with these keys, or the keys to sign with the role",
+        );
     }
+    let name = match entry.text()?.strip_prefix(ROLE).map(|rest| (rest, rest.strip_prefix(':'))) {
+        Some(("", _)) => None,
+        Some((_, Some(name))) => match RoleName::parse(name) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                let message = format!("`credentials` names {}, which {error}", quoted(name));
+                entry.fail(message, "write credentials = \"instance-role:NAME\" with the role's name");
+                return None;
+            }
+        },
+        _ => {
+            let [key_name, secret_name] = key_names(provider.unwrap_or(Provider::TencentCloud));
+            // Not repeated: it may be a secret.
+            let message = "`credentials` can only be \"instance-role\" or \"instance-role:NAME\"";
+            let help = format!("write one of these, or give `{key_name}` and `{secret_name}` instead");
+            entry.fail(message, help);
+            return None;
+        }
+    };
+    let metadata_endpoint = match metadata {
+        None => None,
+        Some((entry, endpoint)) => {
+            let endpoint = endpoint?;
+            warn_of_far_metadata(&entry, provider?, &endpoint);
+            Some(endpoint)
+        }
+    };
+    is_alone.then_some(CredentialSource::Role { name, metadata_endpoint })
 }
 
 impl References<'_> {
@@ -200,15 +259,27 @@ fn read_endpoint(entry: &Entry<'_>) -> Option<Endpoint> {
     let endpoint = Endpoint::parse(entry.text()?).ok();
     if endpoint.is_none() {
         // Not repeated: a URL may carry a password.
-        let message = "`endpoint` is not of the form scheme://host[:port]";
+        let message = format!("`{}` is not of the form scheme://host[:port]", entry.key);
         entry.fail(message, "write for example \"http://127.0.0.1:9500\", without a path or user");
     }
-    if endpoint.as_ref().is_some_and(Endpoint::is_plain_to_elsewhere) {
+    endpoint
+}
+
+fn warn_of_plain_http(entry: &Entry<'_>, endpoint: &Endpoint) {
+    if endpoint.is_plain_to_elsewhere() {
         let message =
             "`endpoint` is plain http to another machine: anyone between can read and replay its requests";
         entry.reader.warn(entry.span(), message, "use https");
     }
-    endpoint
+}
+
+/// The vendors' own service is plain http too, and answers on the machine itself.
+fn warn_of_far_metadata(entry: &Entry<'_>, provider: Provider, endpoint: &Endpoint) {
+    if endpoint.is_plain_to_elsewhere() && *endpoint != Role::endpoint_of(provider) {
+        let message = "`metadata_endpoint` is plain http to another machine: it hands out keys, and anyone between can read them";
+        let help = "leave it out on a machine of the cloud; for the practice cloud use a loopback address";
+        entry.reader.warn(entry.span(), message, help);
+    }
 }
 
 fn read_offset(entry: &Entry<'_>) -> Option<Offset> {

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::config::account::{Account, CredentialSource, key_names};
+use crate::config::account::{Account, CredentialSource, key_names, role_words};
 use crate::config::settings::{Config, HistoryConfig, LogConfig, LogFormat, RetryConfig};
+use crate::domain::product::Provider;
 
 /// One key, or one account, that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,21 +121,36 @@ impl Account {
 
     fn keys(&self) -> Keys {
         let Account { provider, credentials, endpoint, bare_time_zone, rate, budget } = self;
-        let CredentialSource::Keys { key_id, secret, token } = credentials;
-        let [key_name, secret_name] = key_names(*provider);
         let mut keys = keys([
             ("provider", Some(provider.to_string())),
-            (key_name, Some(key_id.to_string())),
-            (secret_name, Some(secret.to_string())),
-            ("token", token.as_ref().map(ToString::to_string)),
             ("endpoint", endpoint.as_ref().map(ToString::to_string)),
             ("bare_time_zone", Some(bare_time_zone.to_string())),
             ("budget.orders_per_day", budget.orders_per_day.map(|count| count.to_string())),
             ("budget.cny_per_day", budget.cny_per_day.map(|amount| amount.to_string())),
             ("budget.cny_per_month", budget.cny_per_month.map(|amount| amount.to_string())),
         ]);
+        keys.extend(credentials.keys(*provider));
         keys.extend(rate.iter().map(|(api, pace)| (format!("rate.{api:?}"), pace.to_string())));
         keys
+    }
+}
+
+impl CredentialSource {
+    fn keys(&self, provider: Provider) -> Keys {
+        match self {
+            CredentialSource::Keys { key_id, secret, token } => {
+                let [key_name, secret_name] = key_names(provider);
+                keys([
+                    (key_name, Some(key_id.to_string())),
+                    (secret_name, Some(secret.to_string())),
+                    ("token", token.as_ref().map(ToString::to_string)),
+                ])
+            }
+            CredentialSource::Role { name, metadata_endpoint } => keys([
+                ("credentials", Some(role_words(name.as_ref()))),
+                ("metadata_endpoint", metadata_endpoint.as_ref().map(ToString::to_string)),
+            ]),
+        }
     }
 }
 

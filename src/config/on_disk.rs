@@ -90,7 +90,7 @@ impl Places {
             places.add_way_to(link);
         }
         for account in config.accounts.values() {
-            let CredentialSource::Keys { key_id, secret, token } = &account.credentials;
+            let CredentialSource::Keys { key_id, secret, token } = &account.credentials else { continue };
             let files = [Some(key_id), Some(secret), token.as_ref()].into_iter().flatten();
             for path in files.filter_map(|reference| secrets::file_of(reference, environment)) {
                 places.add_way_to(&path);

@@ -1,4 +1,5 @@
-//! The loops of a running service: those of the whole, and a lane and a reconcile for each account, which come and go.
+//! The loops of a running service: those of the whole, and a keeper, a lane and a
+//! reconcile for each account, which come and go.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::clockwork::Clockwork;
 use crate::domain::product::AccountName;
-use crate::engine::{Account, Engine, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
+use crate::engine::{Account, Engine, Keeper, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
 
 pub(super) struct Parts {
     engine: Arc<Engine>,
@@ -55,7 +56,10 @@ impl Parts {
         let lane = Lane::new(engine, of_lane);
         let (engine, of_reconcile) = work();
         let reconcile = Reconcile::new(engine, of_reconcile);
-        let tick = self.clockwork.each_second();
+        let (engine, of_keeper) = work();
+        let keeper = Keeper::new(engine, of_keeper);
+        let (tick, other_tick) = (self.clockwork.each_second(), self.clockwork.each_second());
+        self.spawn(&stop, before.clone(), |stop| keeper.run(stop, other_tick));
         self.spawn(&stop, before.clone(), |stop| lane.run(stop));
         self.spawn(&stop, before, |stop| reconcile.run(stop, tick));
         self.accounts.insert(account.name.clone(), stop);

@@ -95,8 +95,9 @@ impl Daemon {
                 _ => &running,
             };
             let read = |account: &config::Account| start::credentials(&account.credentials, &environment);
+            let secrets = config.accounts.iter();
             let secrets =
-                config.accounts.iter().map(|(name, account)| (name.clone(), read(account))).collect();
+                secrets.filter_map(|(name, account)| Some((name.clone(), read(account)?))).collect();
             Look { on_disk, files, secrets }
         })
         .await
@@ -143,7 +144,8 @@ impl Daemon {
             let stays = self.config.accounts.get(name).is_some_and(|old| old.is_same_place(account));
             let account = match running.get(name).filter(|_| stays) {
                 Some(running) => {
-                    terms.push((Arc::clone(running), start::terms(account, &self.environment)));
+                    let new = start::terms(name, account, &self.environment, &self.clock)?;
+                    terms.push((Arc::clone(running), new));
                     Arc::clone(running)
                 }
                 None => {

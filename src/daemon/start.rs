@@ -9,11 +9,12 @@ use sha2::{Digest, Sha256};
 
 use super::DaemonError;
 use crate::clock::Clock;
-use crate::cloud::{BuildError, Cloud, Credentials};
+use crate::cloud::{BuildError, Cloud, Credentials, Role};
 use crate::config::{self, Config, CredentialSource, Environment, PolicySet, Refusal, secrets};
 use crate::domain::policy::Policy;
 use crate::domain::product::AccountName;
-use crate::engine::{Account, Engine, Limits, Settings, Terms};
+use crate::domain::secret::SecretRef;
+use crate::engine::{Account, Engine, Limits, RoleSource, Settings, Source, Terms};
 use crate::retry::Pace;
 use crate::store::{DaemonLock, Filter, PolicyEntry, Store, StoreError};
 
@@ -73,38 +74,69 @@ pub(super) fn account(
     environment: &Environment,
     clock: &Arc<dyn Clock>,
 ) -> Result<Account, DaemonError> {
-    let credentials = credentials(&account.credentials, environment);
+    // Of a role they are fetched by its keeper: nobody waits for that here.
+    let credentials = credentials(&account.credentials, environment).and_then(Result::ok);
     let cloud = Cloud::new(
         account.provider,
-        credentials.unwrap_or_else(|_| Credentials::none()),
+        credentials.unwrap_or_else(Credentials::none),
         account.endpoint.clone(),
         account.bare_time_zone.to_time_zone(),
         Arc::clone(clock),
     );
-    let failed =
-        |error: BuildError| DaemonError::Account { account: name.to_string(), reason: error.to_string() };
-    let terms = terms(account, environment);
-    Ok(Account::new(name.clone(), account.provider, cloud.map_err(failed)?, terms))
+    let cloud = cloud.map_err(|error| not_set_up(name, &error))?;
+    let terms = terms(name, account, environment, clock)?;
+    Ok(Account::new(name.clone(), account.provider, cloud, terms))
 }
 
-pub(super) fn terms(account: &config::Account, environment: &Environment) -> Terms {
+fn not_set_up(name: &AccountName, error: &BuildError) -> DaemonError {
+    DaemonError::Account { account: name.to_string(), reason: error.to_string() }
+}
+
+pub(super) fn terms(
+    name: &AccountName,
+    account: &config::Account,
+    environment: &Environment,
+    clock: &Arc<dyn Clock>,
+) -> Result<Terms, DaemonError> {
     let limits = Limits {
         orders_per_day: account.budget.orders_per_day,
         per_day: account.budget.cny_per_day,
         per_month: account.budget.cny_per_month,
     };
-    let (source, environment) = (account.credentials.clone(), environment.clone());
-    let reread = Box::new(move || credentials(&source, &environment));
-    Terms { rates: account.rate.clone().into_iter().collect(), limits, reread }
+    let source = match account.credentials.clone() {
+        CredentialSource::Keys { key_id, secret, token } => {
+            let environment = environment.clone();
+            Source::Read(Arc::new(move || read_keys(&key_id, &secret, token.as_ref(), &environment)))
+        }
+        CredentialSource::Role { name: role, metadata_endpoint } => {
+            let role = Role::new(account.provider, role, metadata_endpoint, Arc::clone(clock));
+            Source::Role(Arc::new(RoleSource::new(role.map_err(|error| not_set_up(name, &error))?)))
+        }
+    };
+    Ok(Terms { rates: account.rate.clone().into_iter().collect(), limits, source })
 }
 
+/// None of a role: its keys are nowhere to be read.
 pub(super) fn credentials(
     source: &CredentialSource,
     environment: &Environment,
+) -> Option<Result<Credentials, String>> {
+    match source {
+        CredentialSource::Keys { key_id, secret, token } => {
+            Some(read_keys(key_id, secret, token.as_ref(), environment))
+        }
+        CredentialSource::Role { .. } => None,
+    }
+}
+
+fn read_keys(
+    key_id: &SecretRef,
+    secret: &SecretRef,
+    token: Option<&SecretRef>,
+    environment: &Environment,
 ) -> Result<Credentials, String> {
-    let CredentialSource::Keys { key_id, secret, token } = source;
     let read = |reference| secrets::resolve(reference, environment).map_err(|error| error.to_string());
-    let token = token.as_ref().map(read).transpose()?;
+    let token = token.map(read).transpose()?;
     Ok(Credentials { key_id: read(key_id)?, secret_key: read(secret)?, token })
 }
 

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 use super::holds::Shortage;
+use super::role::RoleSource;
 use crate::cloud::{Api, Cloud, Credentials};
 use crate::domain::money::Fen;
 use crate::domain::order::OrderRow;
@@ -46,8 +47,16 @@ pub struct Terms {
     /// Requests per second by API name; absent: a share of the documented limit.
     pub rates: HashMap<String, f64>,
     pub limits: Limits,
-    /// Reads the account's secrets again.
-    pub reread: Box<dyn Fn() -> Result<Credentials, String> + Send + Sync>,
+    pub source: Source,
+}
+
+/// Where an account's keys come from.
+#[derive(Clone)]
+pub enum Source {
+    /// Reads files and variables again.
+    Read(Arc<dyn Fn() -> Result<Credentials, String> + Send + Sync>),
+    /// The machine's role, whose keys are fetched beforehand.
+    Role(Arc<RoleSource>),
 }
 
 /// `[account.NAME.budget]`.
@@ -56,6 +65,17 @@ pub struct Limits {
     pub orders_per_day: Option<u32>,
     pub per_day: Option<Fen>,
     pub per_month: Option<Fen>,
+}
+
+impl Source {
+    /// Whose quota calls use up: that of the key, or that of the role whatever its key is by now. Fit for a limiter's
+    /// key, not for a log.
+    pub(super) fn quota(&self, cloud: &Cloud) -> String {
+        match self {
+            Source::Read(_) => cloud.key_id(),
+            Source::Role(role) => role.quota(),
+        }
+    }
 }
 
 /// Of the documented limit, what an account uses unless told otherwise.
@@ -80,15 +100,29 @@ impl Account {
         }
     }
 
-    /// Those of this moment.
-    pub(super) fn terms(&self) -> Arc<Terms> {
-        self.terms.load_full()
+    /// From now on; answers whether the limits are others than before. A role that stays keeps its keys; where another
+    /// one comes, nothing is signed any more with the keys of what was there before.
+    pub(super) fn replace_terms(&self, mut terms: Terms) -> bool {
+        let limits = terms.limits;
+        if let Source::Role(role) = &terms.source {
+            match self.source() {
+                Source::Role(old) if old.is_same(role) => terms.source = Source::Role(old),
+                _ => self.cloud.replace_credentials(Credentials::none()),
+            }
+        }
+        self.terms.swap(Arc::new(terms)).limits != limits
     }
 
-    /// From now on; answers whether the limits are others than before.
-    pub(super) fn replace_terms(&self, terms: Terms) -> bool {
-        let limits = terms.limits;
-        self.terms.swap(Arc::new(terms)).limits != limits
+    pub(super) fn source(&self) -> Source {
+        self.terms.load().source.clone()
+    }
+
+    pub(super) fn goes_by(&self, role: &RoleSource) -> bool {
+        matches!(&self.terms.load().source, Source::Role(own) if std::ptr::eq(&raw const **own, role))
+    }
+
+    pub(super) fn quota(&self) -> String {
+        self.terms.load().source.quota(&self.cloud)
     }
 
     pub(super) fn limits(&self) -> Limits {

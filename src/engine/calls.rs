@@ -43,7 +43,7 @@ impl Engine {
     pub(super) fn key(&self, account: &Account, api: Api, region: &Region) -> Key {
         // Billing has no regions: its quota is the account's.
         let region = if api.is_regional() { region.as_str().to_owned() } else { String::new() };
-        Key { key_id: account.cloud.key_id(), api: api.name, region }
+        Key { quota: account.quota(), api: api.name, region }
     }
 
     pub(super) async fn permit(&self, account: &Account, api: Api, region: &Region) -> Permit {

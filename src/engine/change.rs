@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::account::{Account, Terms};
+use super::account::{Account, Source, Terms};
 use super::withheld::BUDGET_CODES;
 use super::{Engine, Settings};
 use crate::cloud::{self, Api, Credentials};
@@ -27,9 +27,13 @@ impl Engine {
         accounts: Accounts,
         terms: Vec<(Arc<Account>, Terms)>,
     ) -> Result<(), StoreError> {
-        let replaced =
-            terms.into_iter().filter_map(|(account, terms)| account.replace_terms(terms).then_some(account));
-        let with_other_limits: Vec<Arc<Account>> = replaced.collect();
+        let mut with_other_limits = Vec::new();
+        for (account, terms) in terms {
+            // Before anybody can ask for the new one's pace.
+            self.limiter.replace_quota(&account.quota(), &terms.source.quota(&account.cloud));
+            let has_other_limits = account.replace_terms(terms);
+            with_other_limits.extend(has_other_limits.then_some(account));
+        }
         self.settings.store(Arc::new(settings));
         self.accounts.store(Arc::new(accounts));
         self.limiter.set_paces(|key| self.configured_pace(key));
@@ -50,7 +54,7 @@ impl Engine {
     fn configured_pace(&self, key: &Key) -> Option<f64> {
         let api = cloud::all_apis().find(|api| api.name == key.api)?;
         let accounts = self.accounts();
-        let with_key = accounts.values().filter(|account| account.cloud.key_id() == key.key_id);
+        let with_key = accounts.values().filter(|account| account.quota() == key.quota);
         with_key.map(|account| account.rate(api)).min_by(f64::total_cmp)
     }
 
@@ -81,7 +85,9 @@ impl Engine {
         if account.cloud.signs_with(&credentials) {
             return false;
         }
-        self.limiter.replace_key_id(&account.cloud.key_id(), credentials.key_id.expose());
+        if let Source::Read(_) = account.source() {
+            self.limiter.replace_quota(&account.quota(), credentials.key_id.expose());
+        }
         account.cloud.replace_credentials(credentials);
         account.note_secrets_replaced(self.now());
         true

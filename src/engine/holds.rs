@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
+use super::account::Source;
 use super::calls::{About, CallError};
 use super::{Account, Engine};
 use crate::cloud::Cloud;
@@ -46,7 +47,7 @@ impl Engine {
         };
         let until = pause.until.unwrap_or(now);
         if until <= now {
-            if let Err(cause) = self.reread_secrets(account) {
+            if let Err(cause) = self.reread_secrets(account).await {
                 tracing::error!(
                     event = "account.paused", account = %account.name, class = CREDENTIAL,
                     "account {} is tested with its old key: {cause}", account.name
@@ -74,7 +75,12 @@ impl Engine {
             return Ok(None);
         }
         let (name, now) = (&account.name, self.now());
-        let Err(cause) = self.reread_secrets(account) else {
+        if let Source::Role(role) = account.source() {
+            // Its keeper fetches them, and says what is wrong.
+            let (until, cause) = role.wait(now);
+            return Ok(Some((until, format!("account {name} makes no call: {cause}"))));
+        }
+        let Err(cause) = self.reread_secrets(account).await else {
             self.store.release_account(name, Some(CREDENTIAL), now).await?;
             tracing::info!(
                 event = "account.resumed", account = %name,
@@ -105,13 +111,20 @@ impl Engine {
         if account.had_other_secrets(begun) {
             return Ok(false);
         }
-        let note = match self.reread_secrets(account) {
+        let note = match self.reread_secrets(account).await {
             Ok(true) => return self.try_new_secrets(account).await.map(|()| false),
+            // Somebody else was quicker.
+            Ok(false) if account.had_other_secrets(begun) => return Ok(false),
             Ok(false) => failure.to_string(),
             // What the cloud says of an old key matters less than that there is no new one.
             Err(cause) => cause,
         };
-        let todo = "correct its secrets; they are read again at each test";
+        let todo = match account.source() {
+            Source::Read(_) => "correct its secrets; they are read again at each test",
+            Source::Role(_) => {
+                "see that its role is bound to this machine; its keys are fetched again at each test"
+            }
+        };
         self.hold_account(account, CREDENTIAL, until, failure, &note, todo).await.map(|()| true)
     }
 
@@ -166,10 +179,14 @@ impl Engine {
 
     /// A corrected secret is taken without a restart; answers whether it is another. What is wrong is told without
     /// the secret.
-    pub(super) fn reread_secrets(&self, account: &Account) -> Result<bool, String> {
-        let read = (account.terms().reread)();
-        let credentials = read.map_err(|cause| format!("its secrets cannot be read: {cause}"))?;
-        Ok(self.take_secrets(account, credentials))
+    pub(super) async fn reread_secrets(&self, account: &Account) -> Result<bool, String> {
+        match account.source() {
+            Source::Read(read) => {
+                let credentials = read().map_err(|cause| format!("its secrets cannot be read: {cause}"))?;
+                Ok(self.take_secrets(account, credentials))
+            }
+            Source::Role(role) => self.reread_role(account, &role).await,
+        }
     }
 
     /// An order went through: what held the account is over.

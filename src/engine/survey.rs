@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::SignedDuration;
 use tokio::task::JoinSet;
 
+use super::account::Source;
 use super::calls::{About, CallError, is_refused_key};
 use super::{Account, Engine};
 use crate::cloud::{self, Cause, Cloud};
@@ -94,7 +95,7 @@ impl Engine {
         spots: Vec<Spot>,
         progress: &Progress,
     ) -> Result<Looks, StoreError> {
-        let account = match self.ready(name) {
+        let account = match self.ready(name).await {
             Ok(account) => account,
             Err(failure) => {
                 progress.note(spots.len());
@@ -199,7 +200,7 @@ impl Engine {
         purchases: Vec<(usize, Purchase)>,
         progress: &Progress,
     ) -> Result<Vec<(usize, Result<Fen, Failure>)>, StoreError> {
-        let account = match self.ready(name) {
+        let account = match self.ready(name).await {
             Ok(account) => account,
             Err(failure) => {
                 progress.note(purchases.len());
@@ -265,7 +266,7 @@ impl Engine {
         for name in accounts.keys().cloned() {
             let (engine, progress) = (Arc::clone(self), Arc::clone(progress));
             tasks.spawn(async move {
-                let balance = match engine.ready(&name) {
+                let balance = match engine.ready(&name).await {
                     Ok(account) => settled(engine.ask_balance(&account).await),
                     Err(failure) => Ok(Err(failure)),
                 };
@@ -321,15 +322,19 @@ impl Engine {
     }
 
     /// An account that calls can be made with.
-    pub(super) fn ready(&self, name: &AccountName) -> Result<Arc<Account>, Failure> {
+    pub(super) async fn ready(&self, name: &AccountName) -> Result<Arc<Account>, Failure> {
         let account = self.accounts().get(name).map(Arc::clone).ok_or_else(|| {
             let message = format!("there is no account {name}");
             Failure::ours(Class::Rejected, "NoAccount", message)
         })?;
         if account.cloud.key_id().is_empty()
-            && let Err(cause) = self.reread_secrets(&account)
+            && let Err(cause) = self.reread_secrets(&account).await
         {
-            return Err(Failure::ours(Class::Credential, NO_SECRET, cause));
+            let code = match account.source() {
+                Source::Read(_) => NO_SECRET,
+                Source::Role(_) => NO_ROLE_KEYS,
+            };
+            return Err(Failure::ours(Class::Credential, code, cause));
         }
         Ok(account)
     }
@@ -337,6 +342,13 @@ impl Engine {
 
 /// The code of an account whose secrets cannot be read here.
 pub const NO_SECRET: &str = "NoSecret";
+/// The code of an account whose role has no keys here.
+pub const NO_ROLE_KEYS: &str = "NoRoleKeys";
+
+/// Whether no call was made for want of anything to sign with.
+pub(super) fn is_without_keys(failure: &Failure) -> bool {
+    [NO_SECRET, NO_ROLE_KEYS].contains(&failure.code.as_str())
+}
 
 /// What was only too fast is asked again: the limiter has closed the key for a while then.
 #[derive(Default)]

@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::ManualClock;
 
 fn key() -> Key {
-    Key { key_id: "key".to_owned(), api: "redis:RenewInstance", region: "ap-guangzhou".to_owned() }
+    Key { quota: "key".to_owned(), api: "redis:RenewInstance", region: "ap-guangzhou".to_owned() }
 }
 
 /// Simulates a busy sender: takes permits as they come and writes each `latency(i)` later.
@@ -128,10 +128,10 @@ fn however_often_the_pace_is_set_no_more_leaves_than_the_highest_of_them_allows(
     for step in 0..20_000_u64 {
         if step % 10 == 0 {
             limiter.set_paces(|_| Some(if step % 1_000 < 500 { 18.0 } else { 17.0 }));
-            limiter.replace_key_id("key", "other");
+            limiter.replace_quota("key", "other");
         }
         let key_id = if step % 3 == 0 { "key" } else { "other" };
-        if let Ok(permit) = limiter.try_acquire(&Key { key_id: key_id.to_owned(), ..key() }, || 18.0) {
+        if let Ok(permit) = limiter.try_acquire(&Key { quota: key_id.to_owned(), ..key() }, || 18.0) {
             permit.written();
             written.push(clock.monotonic());
         }
@@ -159,14 +159,14 @@ fn however_often_the_pace_is_set_no_more_leaves_than_the_highest_of_them_allows(
 fn keys_that_took_each_others_place_share_the_lowest_of_their_paces() {
     let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
     let limiter = Limiter::new(clock.clone());
-    let new = Key { key_id: "new".to_owned(), ..key() };
+    let new = Key { quota: "new".to_owned(), ..key() };
     let _ = limiter.try_acquire(&key(), || 1.0);
-    limiter.replace_key_id("key", "new");
+    limiter.replace_quota("key", "new");
     clock.advance(Duration::from_secs(1));
     limiter.try_acquire(&key(), || 1.0).unwrap().written();
     assert!(limiter.try_acquire(&new, || 1.0).is_err(), "what left under the old key counts");
 
-    limiter.set_paces(|key| Some(if key.key_id == "new" { 100.0 } else { 2.0 }));
+    limiter.set_paces(|key| Some(if key.quota == "new" { 100.0 } else { 2.0 }));
     clock.advance(Duration::from_millis(500));
     limiter.try_acquire(&new, || 1.0).unwrap().written();
     assert!(limiter.try_acquire(&new, || 1.0).is_err());

@@ -48,6 +48,8 @@ mod progress;
 #[cfg(test)]
 mod risks;
 #[cfg(test)]
+mod roles;
+#[cfg(test)]
 mod scrape;
 #[cfg(test)]
 mod secrets;

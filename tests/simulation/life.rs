@@ -12,7 +12,9 @@ use renewd::cloud::{Cloud, Credentials, Endpoint, Limits as CallLimits};
 use renewd::domain::policy::Policy;
 use renewd::domain::product::{AccountName, Provider};
 use renewd::domain::secret::Secret;
-use renewd::engine::{Account, Engine, Lane, Limits, Reconcile, SecondWatch, Settings, Step, Terms, Ticker};
+use renewd::engine::{
+    Account, Engine, Lane, Limits, Reconcile, SecondWatch, Settings, Source, Step, Terms, Ticker,
+};
 use renewd::retry::Pace;
 use renewd::sandbox::SECRET_KEY;
 use renewd::store::{DaemonLock, PolicyEntry, Store};
@@ -162,7 +164,7 @@ fn keys(key_id: &str) -> Credentials {
 fn terms(account: &str, budgets: &Budgets) -> Terms {
     let limits = budgets.get(account).copied().unwrap_or_default();
     let key_id = key_id(account);
-    Terms { rates: HashMap::new(), limits, reread: Box::new(move || Ok(keys(key_id))) }
+    Terms { rates: HashMap::new(), limits, source: Source::Read(Arc::new(move || Ok(keys(key_id)))) }
 }
 
 fn entry(policy: &Policy) -> PolicyEntry {

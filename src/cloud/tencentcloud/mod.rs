@@ -15,6 +15,7 @@ pub mod codes;
 pub mod codes_v2;
 pub mod cvm;
 pub mod cvm_v2;
+pub mod metadata;
 pub mod read;
 pub mod redis;
 pub mod sign;

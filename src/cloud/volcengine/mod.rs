@@ -5,6 +5,7 @@ pub mod answer;
 pub mod billing;
 pub mod codes;
 pub mod ecs;
+pub mod metadata;
 pub mod read;
 pub mod sign;
 

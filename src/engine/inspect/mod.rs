@@ -13,7 +13,7 @@ pub use instance::InstanceReport;
 pub use rights::Right;
 
 use super::plan::spot_of;
-use super::survey::{Looks, NO_SECRET, Progress};
+use super::survey::{Looks, NO_ROLE_KEYS, NO_SECRET, Progress, is_without_keys};
 use super::{Account, Engine, calls};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::money::Fen;
@@ -185,7 +185,7 @@ fn key(account: &Account, answers: &Answers) -> Key {
     let mut is_accepted = false;
     for met in answers.met(&account.name) {
         match met {
-            Err(failure) if failure.code == NO_SECRET => return Key::Untried(failure.clone()),
+            Err(failure) if is_without_keys(failure) => return Key::Untried(failure.clone()),
             Err(failure) if calls::is_refused_key(account, failure) => return Key::Refused(failure.clone()),
             // Whatever it says, it knows who asks.
             Err(failure) if failure.http_status.is_none() || failure.class == Class::Unknown => {
@@ -241,6 +241,10 @@ fn key_finding(account: &Account, key: &Key) -> Option<Finding> {
         Key::Untried(failure) if failure.code == NO_SECRET => {
             let help = "a `credential:` is there while the service runs, and for root only: start the service, or run \
                         this with sudo";
+            Some(Finding::error(&failure.code, failure.message.clone(), help))
+        }
+        Key::Untried(failure) if failure.code == NO_ROLE_KEYS => {
+            let help = "run this on the machine that has the role; nothing is ordered without its keys";
             Some(Finding::error(&failure.code, failure.message.clone(), help))
         }
         Key::Untried(failure) => {

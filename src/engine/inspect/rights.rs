@@ -83,7 +83,7 @@ impl Engine {
         for policy in set {
             let Some(instance) = policy.instances.first() else { continue };
             let spot = plan::spot_of(policy, instance);
-            let Ok(account) = self.ready(&policy.account) else { continue };
+            let Ok(account) = self.ready(&policy.account).await else { continue };
             // Where not even a look was answered there is nothing to learn.
             if looks
                 .get(&spot)

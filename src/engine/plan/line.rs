@@ -193,7 +193,7 @@ fn obstacle(
         return Some((reason, failure));
     }
     if let Some(failure) = circumstances.refused_keys.get(&account.name) {
-        let reason = if failure.code == survey::NO_SECRET {
+        let reason = if survey::is_without_keys(failure) {
             failure.message.clone()
         } else {
             format!("the key of account {} is refused: {failure}", account.name)
