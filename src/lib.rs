@@ -55,6 +55,9 @@
 //! account that has gone counts on; where an account's calls go never changes in its life; unsent work goes by the
 //! revision, and is paid by the account, that its policy has by then.
 //!
+//! Invariant: keys are read, or fetched for the machine's role, before they are needed and never in the way of another
+//! account; keys of a role sign nothing from five seconds before their end, and their pace is the role's.
+//!
 //! Invariant: a run ends once, with a reason; triggers in the schema refuse to let it leave its end.
 //!
 //! Invariant: what is counted of runs, orders and money is counted by triggers, in the transaction of the change itself;

@@ -6,6 +6,8 @@
 //!                           └────── reconcile: look, verdict ◄── placed, unknown
 //! ```
 //!
+//! A [`Keeper`] an account sees to it that one with the machine's role has keys to sign with.
+//!
 //! [`plan`] and [`inspect`] look ahead for people, with the same calls and the same guard.
 //!
 //! Each part is a struct with a `step` that does one round and says what it did, and a loop that only loops.

@@ -263,3 +263,68 @@ fn log_keys(account: &Account, role: &RoleSource) {
         "account {name} has new keys of its role, good until {end}"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::cloud::RoleName;
+    use crate::domain::product::Provider;
+    use crate::domain::secret::Secret;
+
+    const PACE: Pace = Pace {
+        first_delay: Duration::from_secs(30),
+        max_delay: Duration::from_secs(3_600),
+        max_attempts: 12,
+    };
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn source() -> RoleSource {
+        let clock = Arc::new(ManualClock::new(at(0)));
+        RoleSource::new(Role::new(Provider::TencentCloud, None, None, clock).unwrap())
+    }
+
+    fn issued(expires_at: Timestamp) -> Issued {
+        let secret = || Secret::new("s");
+        let credentials = Credentials { key_id: secret(), secret_key: secret(), token: Some(secret()) };
+        Issued { credentials, expires_at, role: RoleName::parse("renewer").unwrap() }
+    }
+
+    #[test]
+    fn keys_are_due_at_once_then_five_minutes_before_their_end_and_never_without_a_pause() {
+        let source = source();
+        assert!(source.is_due(at(0)));
+        source.note_fetched(&issued(at(3_600)), at(0), PACE);
+        assert!(!source.is_due(at(3_299)) && source.is_due(at(3_300)));
+        source.note_fetched(&issued(at(3_600)), at(3_300), PACE);
+        assert!(
+            !source.is_due(at(3_329)) && source.is_due(at(3_330)),
+            "the service gave the same ones again"
+        );
+    }
+
+    #[test]
+    fn failures_are_tried_again_at_least_each_minute_and_keys_go_on_until_shortly_before_their_end() {
+        let source = source();
+        let failure = Failure::ours(Class::Unsent, "NoMetadata", "no answer");
+        source.note_fetched(&issued(at(300)), at(0), PACE);
+        for (now, next) in [(30, 60), (60, 120), (120, 180), (180, 240), (240, 300)] {
+            source.note_failure(&failure, at(now), PACE);
+            assert!(!source.is_due(at(next - 6)) && source.is_due(at(next)), "{next}");
+            assert!(!source.let_go(at(now)));
+        }
+        assert!(!source.let_go(at(294)) && source.is_due(at(295)) && source.let_go(at(295)));
+        assert!(!source.is_due(at(295)) && !source.let_go(at(299)), "once");
+        assert_eq!(
+            source.wait(at(295)),
+            (at(300), "the keys of its role cannot be had: no answer".to_owned())
+        );
+        for _ in 0..40 {
+            source.note_failure(&failure, at(300), PACE);
+        }
+        assert!(source.is_due(at(360)));
+    }
+}
