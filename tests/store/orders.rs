@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::order::{OrderId, OrderRow};
+use renewd::domain::product::AccountName;
 use renewd::store::{AfterConfirmed, Claim, Look, NextForRun, OrderMove, OrderStep};
 
 use crate::stage::{Stage, at, days, policy, start, word};
@@ -52,6 +53,7 @@ async fn watching_a_placed_order_moves_its_next_look_and_remembers_that_a_person
         )
         .await
     );
+    assert_eq!(stage.store.next_look(&AccountName::parse("shop").unwrap()).await.unwrap(), Some(later));
     let next = format!("{}", later.as_millisecond());
     let looked = "SELECT next_look_at_ms FROM orders WHERE person_asked_ms IS NOT NULL AND state = 'placed'";
     assert_eq!(stage.count(looked).await.to_string(), next);
