@@ -1,6 +1,7 @@
 //! One instance as its cloud shows it now, against what its policy wants of it.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::{Finding, Key};
 use crate::cloud::Cloud;
@@ -187,9 +188,12 @@ impl Subject<'_> {
             && facts.auto_renew != AutoRenew::On
         {
             let word = if expires_at > self.now { "expires" } else { "expired" };
+            let zone = TimeZone::get(&self.policy.schedule.zone).unwrap_or(TimeZone::UTC);
+            let local = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M %:z");
+            let (expiry, firing) = (local(expires_at), local(next));
             doubts.push(Finding::warning(
                 EXPIRES_FIRST,
-                format!("it {word} at {expires_at:.0}, and its policy fires at {next:.0} only"),
+                format!("it {word} at {expiry}, and its policy fires at {firing} only"),
                 format!(
                     "let it fire earlier, or `renewd trigger {} --instance {}`",
                     self.policy.name, self.instance
