@@ -12,7 +12,7 @@ use renewd::domain::policy::{Action, OnAutoRenew, OnUnknown, Policy, Renew, Rene
 use renewd::domain::product::{AccountName, InstanceId, PolicyName, Product, Region};
 use renewd::engine::{Engine, Settings, Ticker};
 use renewd::retry::Pace;
-use renewd::store::{DaemonLock, PolicyEntry, Store};
+use renewd::store::{DaemonLock, NewSet, PolicyEntry, Store};
 use tokio::sync::{Notify, watch};
 
 const POLICIES: usize = 10;
@@ -59,7 +59,8 @@ async fn round_of_firing() -> Result<Duration, Failure> {
     let engine = Arc::new(Engine::new(store.clone(), Arc::clone(&clock), Vec::new(), settings()));
     engine.begin_epoch().await?;
     let due_at = Timestamp::from_second((clock.now() + LEAD).as_second())?;
-    store.apply_policies(policies(due_at)?, "bench", clock.now()).await?;
+    let set = NewSet { policies: policies(due_at)?, digest: "bench".to_owned(), ..NewSet::default() };
+    store.apply_policies(set, clock.now()).await?;
     engine.plan_schedules().await?;
 
     let (stop, stopped) = watch::channel(false);

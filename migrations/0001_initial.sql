@@ -37,6 +37,14 @@ CREATE TABLE schedules (
 ) STRICT;
 CREATE INDEX schedules_due ON schedules (next_due_ms) WHERE next_due_ms IS NOT NULL;
 
+-- Accepted policy files: one with the same digest is not parsed again, its policies stay as they are.
+CREATE TABLE policy_files (
+    id     INTEGER PRIMARY KEY,
+    path   TEXT NOT NULL UNIQUE,
+    -- Over its path and contents, and over all else that its verdict follows from.
+    digest TEXT NOT NULL
+) STRICT;
+
 CREATE TABLE policies (
     id              INTEGER PRIMARY KEY,
     name            TEXT NOT NULL UNIQUE,
@@ -58,10 +66,14 @@ CREATE TABLE policies (
     -- Disabled or gone from the files since then; its unsent runs are cancelled after a grace.
     stopped_at_ms   INTEGER,
     retired_at_ms   INTEGER,
+    -- NULL of a file that is parsed anew each time, such as one with warnings.
+    file_id         INTEGER REFERENCES policy_files (id) ON DELETE SET NULL,
     CHECK (retired_at_ms IS NULL OR stopped_at_ms IS NOT NULL),
+    CHECK (retired_at_ms IS NULL OR file_id IS NULL),
     CHECK (enabled = 1 OR stopped_at_ms IS NOT NULL)
 ) STRICT;
 CREATE INDEX policies_schedule ON policies (schedule_id) WHERE stopped_at_ms IS NULL;
+CREATE INDEX policies_file ON policies (file_id) WHERE file_id IS NOT NULL;
 CREATE INDEX policies_newest ON policies (accepted_at_ms DESC, name);
 
 CREATE TABLE policy_revisions (

@@ -2,6 +2,7 @@
 
 mod clockwork;
 mod edits;
+mod files;
 mod news;
 mod parts;
 mod reload;
@@ -16,12 +17,13 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::Clock;
-use crate::config::{self, Config, Environment, OnDisk, Refusal};
+use crate::config::{Config, Environment, OnDisk, Refusal};
 use crate::engine::{End, Engine};
 use crate::store::{COPY, DaemonLock, OpenError, Store, StoreError};
 use crate::telemetry::{Http, Logging};
 use clockwork::Clockwork;
 use edits::Edits;
+use files::Read;
 use parts::Parts;
 use reload::{Occasion, Seen};
 pub use start::entries;
@@ -98,18 +100,17 @@ impl Daemon {
         // Before they are read: what is written meanwhile is another edit.
         let on_disk =
             OnDisk { settings: config.digest.clone(), policies: OnDisk::policies(&config.policies) };
-        let policies = config::load_policies(&config, clock.now());
+        let (lock, store, policies) = start::open(&config, clock.now()).await?;
         let is_accepted = policies.is_ok();
-        let (lock, store) = start::open(&config, policies.as_ref().err()).await?;
         let engine = start::engine(&config, environment, store, Arc::clone(&clock))?;
         engine.begin_epoch().await?;
         warn_of_copy(&engine, clock.now()).await?;
         match policies {
-            Ok(loaded) => {
-                loaded.warnings.iter().for_each(news::log_warning);
-                let applied = reload::apply(&engine, loaded.value).await?;
+            Ok(Read { set, files, warnings, .. }) => {
+                warnings.iter().for_each(news::log_warning);
+                let applied = reload::apply(&engine, set).await?;
                 let policies = applied.policies;
-                news::log_loaded(policies, &news::log_policies(&engine, applied).await?);
+                news::log_loaded(policies, &news::log_policies(&engine, applied).await?, files);
             }
             Err(refusal) => news::log_refused(&engine, &config, &refusal).await?,
         }

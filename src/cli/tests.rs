@@ -22,7 +22,7 @@ use crate::engine::{Engine, Lane, Reconcile, SecondWatch, Step, Ticker};
 use crate::sandbox::faults::{Effect, Fault, Spoilt};
 use crate::sandbox::seed::Seed;
 use crate::sandbox::{self, Options, Running, SECRET_KEY};
-use crate::store::{DaemonLock, PauseScope, Store, Trigger, Word};
+use crate::store::{DaemonLock, NewSet, PauseScope, Store, Trigger, Word};
 
 const NOW: &str = "2026-11-20T02:00:00Z";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -106,7 +106,8 @@ impl Fleet {
         let (engine, store) = self.service().await;
         let set = config::load_all(&self.settings(), &self.environment, self.clock.now()).unwrap().value.1;
         let digest = set.digest.clone();
-        store.apply_policies(daemon::entries(set), &digest, self.clock.now()).await.unwrap().unwrap();
+        let set = NewSet { policies: daemon::entries(set), digest, ..NewSet::default() };
+        store.apply_policies(set, self.clock.now()).await.unwrap().unwrap();
         engine.plan_schedules().await.unwrap();
         engine.each_minute().await.unwrap();
         let lost = Fault::spoil("redis:RenewInstance", Effect::Before, Spoilt::Drop);

@@ -10,6 +10,7 @@ mod encoding;
 mod environment;
 pub mod examples;
 mod expiry;
+mod known;
 mod line;
 mod on_disk;
 mod plan;
@@ -36,8 +37,9 @@ pub use changes::KeyChange;
 pub use diagnostic::{Diagnostic, Place, Refusal, Severity, Spot};
 pub use environment::Environment;
 pub use expiry::{TooLate, warn_of_expiries};
+pub use known::KnownFiles;
 pub use on_disk::{Entries, OnDisk, Places};
-pub use policies::{PolicySet, PolicySource};
+pub use policies::{PolicyFile, PolicySet, PolicySource};
 pub use policy::DEFAULT_WITHIN_DAYS;
 pub use settings::{Config, HistoryConfig, HttpConfig, LogConfig, LogFormat, RetryConfig};
 
@@ -92,8 +94,20 @@ pub fn load_leniently(path: &Path, environment: &Environment) -> Result<Lenient,
 /// # Errors
 /// All mistakes of all policy files.
 pub fn load_policies(config: &Config, now: Timestamp) -> Result<Loaded<PolicySet>, Refusal> {
+    load_changed_policies(config, &KnownFiles::default(), now)
+}
+
+/// As [`load_policies`], without those of the files that are known: what they share with the rest is not looked for.
+///
+/// # Errors
+/// All mistakes of the other policy files.
+pub fn load_changed_policies(
+    config: &Config,
+    known: &KnownFiles,
+    now: Timestamp,
+) -> Result<Loaded<PolicySet>, Refusal> {
     let findings = Findings::default();
-    let set = policies::read(&Surroundings::of(config), now, &findings);
+    let set = policies::read(&Surroundings::of(config), known, now, &findings);
     accept(set, findings)
 }
 
@@ -120,7 +134,20 @@ pub fn load_all(
     environment: &Environment,
     now: Timestamp,
 ) -> Result<Loaded<(Config, PolicySet)>, Refusal> {
-    read_all(path, environment, Secrets::LeftAlone, now)
+    load_all_changed(path, environment, &KnownFiles::default(), now)
+}
+
+/// As [`load_all`], with the policies as [`load_changed_policies`] has them.
+///
+/// # Errors
+/// All mistakes of `renewd.toml` and of the other policy files.
+pub fn load_all_changed(
+    path: &Path,
+    environment: &Environment,
+    known: &KnownFiles,
+    now: Timestamp,
+) -> Result<Loaded<(Config, PolicySet)>, Refusal> {
+    read_all(path, environment, Secrets::LeftAlone, known, now)
 }
 
 /// As [`load_all`], and looks whether the service could read its secrets: no secret is part of what it answers.
@@ -132,19 +159,20 @@ pub fn check_all(
     environment: &Environment,
     now: Timestamp,
 ) -> Result<Loaded<(Config, PolicySet)>, Refusal> {
-    read_all(path, environment, Secrets::LookedAt, now)
+    read_all(path, environment, Secrets::LookedAt, &KnownFiles::default(), now)
 }
 
 fn read_all(
     path: &Path,
     environment: &Environment,
     secrets: Secrets,
+    known: &KnownFiles,
     now: Timestamp,
 ) -> Result<Loaded<(Config, PolicySet)>, Refusal> {
     let findings = Findings::default();
     let (config, surroundings) =
         settings::read(path, environment, secrets, &findings).map_err(Refusal::of_one)?;
-    let set = policies::read(&surroundings, now, &findings);
+    let set = policies::read(&surroundings, known, now, &findings);
     accept((config, set), findings)
 }
 

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::config::clashes::Clashes;
+use crate::config::known::{self, Basis, KnownFiles};
 use crate::config::plan::Plans;
 use crate::config::policy::{self, Draft};
 use crate::config::reader::{Findings, parse};
@@ -21,14 +22,30 @@ use crate::config::source::{Disclosure, SourceFile, unreadable};
 use crate::domain::policy::Policy;
 use crate::domain::product::PolicyName;
 
-/// All policies of all files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// All policies of all files that were parsed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicySet {
     /// In the order of the files and of the tables in them.
     pub policies: Vec<Policy>,
     pub sources: BTreeMap<PolicyName, PolicySource>,
     /// SHA-256 of all that the set follows from: the files, and what `renewd.toml` adds to them.
     pub digest: String,
+    /// The parsed files that need not be parsed again while they stay what they are; not those with warnings, which
+    /// are to be told again.
+    pub parsed: Vec<PolicyFile>,
+    /// How many were parsed in all.
+    pub parsed_count: usize,
+    /// The paths of those that were known, and not parsed.
+    pub unchanged: Vec<String>,
+}
+
+/// A file that has been read without a mistake or a warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyFile {
+    pub path: String,
+    /// Over all that the verdict on it follows from.
+    pub digest: String,
+    pub policies: Vec<PolicyName>,
 }
 
 /// Where a policy is written.
@@ -39,36 +56,62 @@ pub struct PolicySource {
     pub line: usize,
 }
 
-/// Reads what it can of every file, one after the other; the caller discards the set if there is a mistake.
-pub(crate) fn read(surroundings: &Surroundings, now: Timestamp, findings: &Findings) -> PolicySet {
+/// Reads what it can of every file that is not known, one after the other; the caller discards the set if there is a
+/// mistake.
+pub(crate) fn read(
+    surroundings: &Surroundings,
+    known: &KnownFiles,
+    now: Timestamp,
+    findings: &Findings,
+) -> PolicySet {
     let mut plans = Plans::new(now);
     let mut clashes = Clashes::new(findings);
     let mut digest = SetDigest::of(surroundings);
-    let (mut policies, mut sources, mut files) = (Vec::new(), BTreeMap::new(), 0);
+    let basis = Basis::of(surroundings);
+    let mut set = PolicySet::default();
     let mistakes_before = findings.mistake_count();
     for path in list(&surroundings.policies, findings) {
-        let Some(file) = read_bytes(&path, findings).and_then(|bytes| {
-            digest.add(&path, &bytes);
-            let file = SourceFile::of_bytes(&path, bytes, Disclosure::Open);
-            file.map_err(|mistake| findings.note(*mistake)).ok()
-        }) else {
+        let found_before = findings.count();
+        let Some(bytes) = read_bytes(&path, findings) else { continue };
+        digest.add(&path, &bytes);
+        let digest = basis.digest(&path, &bytes);
+        if let Some((path, _)) = digest.as_ref().filter(|(path, digest)| known.hold(path, digest)) {
+            set.unchanged.push(path.clone());
             continue;
+        }
+        let file = match SourceFile::of_bytes(&path, bytes, Disclosure::Open) {
+            Ok(file) => file,
+            Err(mistake) => {
+                findings.note(*mistake);
+                continue;
+            }
         };
+        let first = set.policies.len();
         for draft in read_file(&file, surroundings, &mut plans, findings) {
             clashes.look_at(&file, &draft);
-            let start = Range::from(draft.name_span).start;
-            let Some(policy) = draft.into_policy() else { continue };
-            let source = PolicySource { file: file.shared_path(), line: file.line_number(start) };
-            sources.insert(policy.name.clone(), source);
-            policies.push(policy);
+            set.add(&file, draft);
         }
-        files += 1;
+        set.parsed_count += 1;
+        if let Some((path, digest)) = digest.filter(|_| findings.count() == found_before) {
+            let policies = set.policies[first..].iter().map(|policy| policy.name.clone()).collect();
+            set.parsed.push(PolicyFile { path, digest, policies });
+        }
     }
-    let found_nothing = policies.is_empty() && findings.mistake_count() == mistakes_before;
-    if files > 0 && found_nothing {
+    let found_nothing = set.policies.is_empty() && findings.mistake_count() == mistakes_before;
+    if set.parsed_count > 0 && set.unchanged.is_empty() && found_nothing {
         refuse_no_policy(&surroundings.policies, findings);
     }
-    PolicySet { policies, sources, digest: digest.finish() }
+    PolicySet { digest: digest.finish(), ..set }
+}
+
+impl PolicySet {
+    fn add(&mut self, file: &SourceFile, draft: Draft) {
+        let start = Range::from(draft.name_span).start;
+        let Some(policy) = draft.into_policy() else { return };
+        let source = PolicySource { file: file.shared_path(), line: file.line_number(start) };
+        self.sources.insert(policy.name.clone(), source);
+        self.policies.push(policy);
+    }
 }
 
 /// The digest that [`PolicySet`] would have, without parsing: to see whether anything changed.
@@ -169,28 +212,22 @@ fn refuse_no_policy(files: &Path, findings: &Findings) {
     findings.mistake_of_file(files, message, help);
 }
 
-/// Lengths go before contents, so that no two sets write the same bytes.
 struct SetDigest(Sha256);
 
 impl SetDigest {
     fn of(surroundings: &Surroundings) -> SetDigest {
         let mut digest = SetDigest(Sha256::new());
-        digest.add_bytes(surroundings.timezone.as_bytes());
+        known::add(&mut digest.0, surroundings.timezone.as_bytes());
         for (name, provider) in surroundings.accounts.iter().flatten() {
-            digest.add_bytes(name.as_str().as_bytes());
-            digest.add_bytes(provider.map_or("", |provider| provider.as_str()).as_bytes());
+            known::add(&mut digest.0, name.as_str().as_bytes());
+            known::add(&mut digest.0, provider.map_or("", |provider| provider.as_str()).as_bytes());
         }
         digest
     }
 
     fn add(&mut self, path: &Path, bytes: &[u8]) {
-        self.add_bytes(path.file_name().unwrap_or_default().as_encoded_bytes());
-        self.add_bytes(bytes);
-    }
-
-    fn add_bytes(&mut self, bytes: &[u8]) {
-        self.0.update((bytes.len() as u64).to_be_bytes());
-        self.0.update(bytes);
+        known::add(&mut self.0, path.file_name().unwrap_or_default().as_encoded_bytes());
+        known::add(&mut self.0, bytes);
     }
 
     fn finish(self) -> String {

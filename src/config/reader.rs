@@ -32,6 +32,10 @@ impl Findings {
         self.diagnostics.borrow_mut().push(diagnostic);
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.diagnostics.borrow().len()
+    }
+
     pub(crate) fn mistake_count(&self) -> usize {
         let diagnostics = self.diagnostics.borrow();
         diagnostics.iter().filter(|found| found.severity == Severity::Error).count()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::files::Files;
 use crate::config::{self, Config, KeyChange, Refusal};
 use crate::domain::product::AccountName;
 use crate::engine::Engine;
@@ -23,6 +24,8 @@ pub(super) struct News {
     pub(super) settings: Vec<KeyChange>,
     /// Accounts whose secrets are others than before.
     pub(super) secrets: Vec<AccountName>,
+    /// None where nothing was read.
+    pub(super) files: Option<Files>,
 }
 
 /// Of policies.
@@ -123,9 +126,17 @@ fn log_policy(told: &Told) {
     }
 }
 
-pub(super) fn log_loaded(policies: usize, changes: &Changes) {
-    let changes = changes.count;
-    tracing::info!(event = "config.loaded", policies, changes, "{}, {changes} changed", in_force(policies));
+pub(super) fn log_loaded(policies: usize, changes: &Changes, files: Files) {
+    let (changes, Files { parsed, unchanged }) = (changes.count, files);
+    tracing::info!(
+        event = "config.loaded",
+        policies,
+        changes,
+        files_parsed = parsed,
+        files_unchanged = unchanged,
+        "{}, {changes} changed",
+        in_force(policies)
+    );
 }
 
 pub(super) fn log_reloaded(news: &News) {
@@ -139,6 +150,8 @@ pub(super) fn log_reloaded(news: &News) {
     tracing::info!(
         event = "config.reloaded",
         policies = news.policies,
+        files_parsed = news.files.map(|files| files.parsed),
+        files_unchanged = news.files.map(|files| files.unchanged),
         changes = news.changes.count,
         added = of(ChangeKind::Added),
         changed = of(ChangeKind::Changed),

@@ -7,15 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
+use super::files::{self, blocking};
 use super::news::{self, News};
 use super::{Daemon, DaemonError, start};
 use crate::cloud::Credentials;
-use crate::config::{self, Config, Environment, KeyChange, Loaded, OnDisk, Places, PolicySet, Refusal};
+use crate::config::{self, Config, KeyChange, OnDisk, Places, Refusal};
 use crate::domain::product::AccountName;
 use crate::engine::{Account, Accounts, Engine, Settings, Terms};
-use crate::store::{Applied, StoreError};
+use crate::store::{Applied, NewSet, StoreError};
 
 /// Why the files are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,7 +39,7 @@ struct Look {
     secrets: Secrets,
 }
 
-type Read = Result<Loaded<(Config, PolicySet)>, Refusal>;
+type Read = Result<files::Read<Config>, Refusal>;
 type Secrets = BTreeMap<AccountName, Result<Credentials, String>>;
 
 /// What a new `renewd.toml` comes down to.
@@ -72,11 +71,7 @@ impl Daemon {
         if occasion == Occasion::Asked {
             super::announce_reloading();
         }
-        let look = self.look(occasion).await;
-        if occasion == Occasion::Noticed && look.files.is_some() {
-            super::announce_reloading();
-        }
-        let taken = self.take(look, occasion).await;
+        let taken = self.look_and_take(occasion).await;
         if taken.is_err() {
             self.seen = None;
         }
@@ -84,23 +79,50 @@ impl Daemon {
         taken
     }
 
-    async fn look(&self, occasion: Occasion) -> Look {
-        let (running, environment, now) = (self.config.clone(), self.environment.clone(), self.clock.now());
+    async fn look_and_take(&mut self, occasion: Occasion) -> Result<(), DaemonError> {
+        let look = self.look(occasion).await?;
+        if occasion == Occasion::Noticed && look.files.is_some() {
+            super::announce_reloading();
+        }
+        self.take(look, occasion).await
+    }
+
+    async fn look(&self, occasion: Occasion) -> Result<Look, StoreError> {
         let seen = self.seen.as_ref().filter(|seen| seen.is_accepted || occasion == Occasion::Noticed);
-        let seen = seen.map(|seen| seen.on_disk.clone());
-        blocking(move || {
-            let (on_disk, files) = read(&running, seen.as_ref(), &environment, now);
-            let config = match &files {
-                Some(Ok(loaded)) => &loaded.value.0,
-                _ => &running,
-            };
+        let (on_disk, files) = self.read(seen.map(|seen| &seen.on_disk)).await?;
+        let config = match &files {
+            Some(Ok(read)) => &read.with,
+            _ => &self.config,
+        };
+        let (accounts, environment) = (config.accounts.clone(), self.environment.clone());
+        let secrets = blocking(move || {
             let read = |account: &config::Account| start::credentials(&account.credentials, &environment);
-            let secrets = config.accounts.iter();
-            let secrets =
-                secrets.filter_map(|(name, account)| Some((name.clone(), read(account)?))).collect();
-            Look { on_disk, files, secrets }
-        })
-        .await
+            accounts.iter().filter_map(|(name, account)| Some((name.clone(), read(account)?))).collect()
+        });
+        Ok(Look { on_disk, files, secrets: secrets.await })
+    }
+
+    /// The files, unless they are what was seen.
+    async fn read(&self, seen: Option<&OnDisk>) -> Result<(OnDisk, Option<Read>), StoreError> {
+        let mut policies = self.config.policies.clone();
+        loop {
+            // Before they are read: what is written meanwhile is another edit.
+            let source = self.config.source.clone();
+            let on_disk = {
+                let (source, policies) = (source.clone(), policies.clone());
+                blocking(move || OnDisk::look(&source, &policies)).await
+            };
+            if seen == Some(&on_disk) {
+                return Ok((on_disk, None));
+            }
+            let (environment, now) = (self.environment.clone(), self.clock.now());
+            let load = move |known: &_| config::load_all_changed(&source, &environment, known, now);
+            match files::read(&self.engine.store, load).await? {
+                // It names other policies than those just looked at.
+                Ok(read) if read.with.policies != policies => policies = read.with.policies,
+                files => return Ok((on_disk, Some(files))),
+            }
+        }
     }
 
     async fn take(&mut self, look: Look, occasion: Occasion) -> Result<(), DaemonError> {
@@ -121,13 +143,14 @@ impl Daemon {
                 news::log_refused(&self.engine, &self.config, &refusal).await?;
                 renew_secrets(&self.engine, secrets).await?;
             }
-            Some(Ok(Loaded { value: (config, set), warnings })) => {
+            Some(Ok(files::Read { with: config, set, files, warnings })) => {
                 warnings.iter().for_each(news::log_warning);
                 let plan = self.plan(config)?;
                 let applied = apply(&self.engine, set).await?;
                 let settings = OnDisk { settings: plan.config.digest.clone(), ..on_disk };
                 self.seen = Some(Seen { on_disk: settings, is_accepted: true });
-                news::log_reloaded(&self.put_in_force(plan, secrets, applied).await?);
+                let news = self.put_in_force(plan, secrets, applied).await?;
+                news::log_reloaded(&News { files: Some(files), ..news });
             }
         }
         Ok(())
@@ -190,7 +213,7 @@ impl Daemon {
         news::log_postponed(&self.config, &postponed);
         let keys: Vec<String> = postponed.into_iter().map(|change| change.key).collect();
         self.engine.store.note_settings(&self.config.digest, &keys, self.clock.now()).await?;
-        let news = News { policies, changes, settings: taken, secrets };
+        let news = News { policies, changes, settings: taken, secrets, files: None };
         if !news.is_empty() {
             self.parts.clockwork.begin_minute();
         }
@@ -198,36 +221,12 @@ impl Daemon {
     }
 }
 
-/// The files, unless they are what was seen.
-fn read(
-    running: &Config,
-    seen: Option<&OnDisk>,
-    environment: &Environment,
-    now: Timestamp,
-) -> (OnDisk, Option<Read>) {
-    let mut policies = running.policies.clone();
-    loop {
-        // Before they are read: what is written meanwhile is another edit.
-        let on_disk = OnDisk::look(&running.source, &policies);
-        if seen == Some(&on_disk) {
-            return (on_disk, None);
-        }
-        match config::load_all(&running.source, environment, now) {
-            // It names other policies than those just looked at.
-            Ok(loaded) if loaded.value.0.policies != policies => policies = loaded.value.0.policies,
-            files => return (on_disk, Some(files)),
-        }
-    }
-}
-
 /// Takes a set into force in one transaction, after what came due under the old one.
-pub(super) async fn apply(engine: &Engine, set: PolicySet) -> Result<Applied, StoreError> {
-    let digest = set.digest.clone();
-    let set = start::entries(set);
+pub(super) async fn apply(engine: &Engine, set: Arc<NewSet>) -> Result<Applied, StoreError> {
     let applied = loop {
         // What came due under the old set is owed under the old set.
         engine.fire_due().await?;
-        if let Some(applied) = engine.store.apply_policies(set.clone(), &digest, engine.clock.now()).await? {
+        if let Some(applied) = engine.store.apply_policies(Arc::clone(&set), engine.clock.now()).await? {
             break applied;
         }
     };
@@ -246,12 +245,4 @@ async fn renew_secrets(engine: &Engine, secrets: Secrets) -> Result<Vec<AccountN
         }
     }
     Ok(renewed)
-}
-
-/// Files are read and parsed beside the work: a large set takes seconds.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }

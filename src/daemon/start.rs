@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
 use super::DaemonError;
+use super::files::{self, Read, blocking};
 use crate::clock::Clock;
 use crate::cloud::{BuildError, Cloud, Credentials, Role};
-use crate::config::{self, Config, CredentialSource, Environment, PolicySet, Refusal, secrets};
+use crate::config::{
+    self, Config, CredentialSource, Environment, KnownFiles, Loaded, PolicySet, Refusal, secrets,
+};
 use crate::domain::policy::Policy;
 use crate::domain::product::AccountName;
 use crate::domain::secret::SecretRef;
@@ -18,23 +22,39 @@ use crate::engine::{Account, Engine, Limits, RoleSource, Settings, Source, Terms
 use crate::retry::Pace;
 use crate::store::{DaemonLock, Filter, PolicyEntry, Store, StoreError};
 
-/// Locks and opens the database. Where the policies are refused and no set was ever accepted, nothing is made.
+/// Locks and opens the database, and reads the policies. Where the policies are refused and no set was ever accepted, nothing is made.
 pub(super) async fn open(
     config: &Config,
-    refused: Option<&Refusal>,
-) -> Result<(DaemonLock, Store), DaemonError> {
-    if let Some(refusal) = refused.filter(|_| !config.database.exists()) {
-        return Err(DaemonError::Refused(refusal.clone()));
-    }
+    now: Timestamp,
+) -> Result<(DaemonLock, Store, Result<Read<()>, Refusal>), DaemonError> {
+    let load = {
+        let config = config.clone();
+        move |known: &KnownFiles| {
+            let loaded = config::load_changed_policies(&config, known, now)?;
+            Ok(Loaded { value: ((), loaded.value), warnings: loaded.warnings })
+        }
+    };
+    let first = match config.database.exists() {
+        true => None,
+        false => {
+            let load = load.clone();
+            let read = blocking(move || load(&KnownFiles::default())).await;
+            Some(Read::of(read.map_err(DaemonError::Refused)?))
+        }
+    };
     let lock = DaemonLock::acquire(&config.database)?;
     let store = Store::open_for_daemon(&config.database, &lock).await?;
-    if let Some(refusal) = refused
-        && store.set_in_force().await?.digest.is_none()
-    {
-        store.close().await;
-        return Err(DaemonError::Refused(refusal.clone()));
+    let read = match first {
+        Some(read) => Ok(read),
+        None => files::read(&store, load).await?,
+    };
+    match read {
+        Err(refusal) if store.set_in_force().await?.digest.is_none() => {
+            store.close().await;
+            Err(DaemonError::Refused(refusal))
+        }
+        read => Ok((lock, store, read)),
     }
-    Ok((lock, store))
 }
 
 pub(super) fn engine(

@@ -17,6 +17,7 @@ mod observations;
 mod open;
 mod people;
 mod policies;
+mod policy_files;
 mod reads;
 mod risk;
 mod runs;
@@ -48,7 +49,8 @@ pub use people::{
     Act, Pause, PauseScope, ResolveRefused, RetryRefused, TRIGGER_LAPSES_AFTER, Trigger, TriggerRefused,
     Triggered, Word,
 };
-pub use policies::{Applied, ChangeKind, PolicyChange, PolicyEntry};
+pub use policies::{Applied, ChangeKind, NewSet, PolicyChange, PolicyEntry};
+pub use policy_files::{FileEntry, Kept};
 pub use reads::{InstanceRow, NextFiring, OrderRecord, PolicyRow, RunRecord, StatusRow, Story};
 pub use risk::{Cause, Risk};
 pub use runs::{Claim, Elder, Finish, Job};

@@ -1,11 +1,13 @@
 //! Policies with their revisions: taking a whole valid set into force, all or nothing.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
 use super::firings::{FiringRow, insert_firing};
+use super::policy_files::{FileEntry, forget_but, remember};
 use super::writer::Change;
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::policy::{EVERY_FIRE_CATCH_UP, Policy};
@@ -21,6 +23,18 @@ pub struct PolicyEntry {
     pub source: String,
     /// Over everything the policy says; equal digests are the same revision.
     pub digest: String,
+}
+
+/// The set on disk, as it is taken into force.
+#[derive(Clone, Debug, Default)]
+pub struct NewSet {
+    /// Those of all files but the unchanged ones.
+    pub policies: Vec<PolicyEntry>,
+    pub digest: String,
+    /// Files to be known from now on.
+    pub parsed: Vec<FileEntry>,
+    /// The paths of known files, whose policies stay as they are.
+    pub unchanged: Vec<String>,
 }
 
 /// What taking a set into force changed.
@@ -64,25 +78,27 @@ impl Store {
     /// due is not queued yet the answer is None and nothing has changed; fire, and apply again.
     pub async fn apply_policies(
         &self,
-        set: Vec<PolicyEntry>,
-        set_digest: &str,
+        set: impl Into<Arc<NewSet>>,
         now: Timestamp,
     ) -> Result<Option<Applied>, StoreError> {
-        self.writer.submit(Apply { set, set_digest: set_digest.to_owned(), now_ms: ms(now) }).await
+        self.writer.submit(Apply { set: set.into(), now_ms: ms(now) }).await
     }
 
     /// How many there are, the disabled with them.
     pub async fn policies_in_force(&self) -> Result<usize, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM policies WHERE retired_at_ms IS NULL")
-            .fetch_one(&self.readers)
-            .await?;
-        Ok(usize::try_from(count).unwrap_or(0))
+        Ok(in_force(&mut *self.readers.acquire().await?).await?)
     }
 }
 
+async fn in_force(conn: &mut SqliteConnection) -> sqlx::Result<usize> {
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM policies WHERE retired_at_ms IS NULL")
+        .fetch_one(conn)
+        .await?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 struct Apply {
-    set: Vec<PolicyEntry>,
-    set_digest: String,
+    set: Arc<NewSet>,
     now_ms: i64,
 }
 
@@ -91,6 +107,7 @@ struct Stored {
     id: i64,
     revision: i64,
     digest: String,
+    source: String,
     schedule_id: i64,
     was_enabled: bool,
     retired_at_ms: Option<i64>,
@@ -133,15 +150,22 @@ async fn owes_firings(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<
 }
 
 async fn apply_set(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<Applied> {
+    let set = &apply.set;
+    forget_but(&set.unchanged, conn).await?;
     let stored = stored(conn).await?;
-    let mut applied = Applied { changes: Vec::new(), policies: apply.set.len() };
+    let mut changes = Vec::new();
     // Names already known first: one that comes back to a schedule at rest finds its watermark where it left it.
     let (known, new): (Vec<_>, Vec<_>) =
-        apply.set.iter().partition(|entry| stored.contains_key(entry.policy.name.as_str()));
+        set.policies.iter().partition(|entry| stored.contains_key(entry.policy.name.as_str()));
     for entry in known.into_iter().chain(new) {
         let name = entry.policy.name.as_str();
         let (kind, revision) = match stored.get(name) {
-            Some(old) if old.digest == entry.digest && !old.is_retired() => continue,
+            Some(old) if old.digest == entry.digest && !old.is_retired() => {
+                if old.source != entry.source {
+                    move_source(old, entry, conn).await?;
+                }
+                continue;
+            }
             Some(old) => (change(old, entry, apply.now_ms, conn).await?, old.revision),
             None => (add(entry, apply.now_ms, conn).await?, 0),
         };
@@ -150,22 +174,23 @@ async fn apply_set(apply: &Apply, conn: &mut SqliteConnection) -> sqlx::Result<A
         }
         let revision = if kind == ChangeKind::Returned { revision } else { revision + 1 };
         let next_due_before = stored.get(name).and_then(Stored::next_due);
-        applied.changes.push(PolicyChange { policy: name.to_owned(), revision, kind, next_due_before });
+        changes.push(PolicyChange { policy: name.to_owned(), revision, kind, next_due_before });
     }
-    applied.changes.extend(retire(apply, &stored, conn).await?);
+    changes.extend(retire(apply, &stored, conn).await?);
+    remember(&set.parsed, conn).await?;
     rest_unused_schedules(conn).await?;
-    if !applied.changes.is_empty() {
+    if !changes.is_empty() {
         begin_totals(conn).await?;
     }
     sqlx::query(
         "UPDATE daemon SET set_digest = ?1, set_accepted_at_ms = ?2, refused_at_ms = NULL, refused_digest = NULL,
                 refused_text = NULL",
     )
-    .bind(&apply.set_digest)
+    .bind(&set.digest)
     .bind(apply.now_ms)
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
-    Ok(applied)
+    Ok(Applied { changes, policies: in_force(conn).await? })
 }
 
 /// A total that begins with its first event shows nobody that it grew: those of a new account or product begin with 0.
@@ -190,11 +215,12 @@ async fn begin_totals(conn: &mut SqliteConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// All but those of unchanged files.
 async fn stored(conn: &mut SqliteConnection) -> sqlx::Result<HashMap<String, Stored>> {
     let rows = sqlx::query(
         "SELECT p.name, p.id, p.revision, p.digest, p.schedule_id, p.enabled, p.retired_at_ms,
-                iif(p.stopped_at_ms IS NULL, s.next_due_ms, NULL)
-         FROM policies p JOIN schedules s ON s.id = p.schedule_id",
+                iif(p.stopped_at_ms IS NULL, s.next_due_ms, NULL), p.source
+         FROM policies p JOIN schedules s ON s.id = p.schedule_id WHERE p.file_id IS NULL",
     )
     .fetch_all(conn)
     .await?;
@@ -207,10 +233,18 @@ async fn stored(conn: &mut SqliteConnection) -> sqlx::Result<HashMap<String, Sto
             was_enabled: row.get(5),
             retired_at_ms: row.get(6),
             next_due_ms: row.get(7),
+            source: row.get(8),
         };
         (row.get(0), stored)
     });
     Ok(stored.collect())
+}
+
+/// It says the same in another file, or on another line.
+async fn move_source(old: &Stored, entry: &PolicyEntry, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    let update = sqlx::query("UPDATE policies SET source = ?2 WHERE id = ?1");
+    update.bind(old.id).bind(&entry.source).execute(conn).await?;
+    Ok(())
 }
 
 async fn add(entry: &PolicyEntry, now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<ChangeKind> {
@@ -421,10 +455,10 @@ async fn retire(
     stored: &HashMap<String, Stored>,
     conn: &mut SqliteConnection,
 ) -> sqlx::Result<Vec<PolicyChange>> {
-    let names: Vec<&str> = apply.set.iter().map(|entry| entry.policy.name.as_str()).collect();
+    let names: Vec<&str> = apply.set.policies.iter().map(|entry| entry.policy.name.as_str()).collect();
     let rows = sqlx::query(
         "UPDATE policies SET retired_at_ms = ?1, stopped_at_ms = coalesce(stopped_at_ms, ?1)
-         WHERE retired_at_ms IS NULL AND name NOT IN (SELECT value FROM json_each(?2)) RETURNING name, revision",
+         WHERE retired_at_ms IS NULL AND file_id IS NULL AND name NOT IN (SELECT value FROM json_each(?2)) RETURNING name, revision",
     )
     .bind(apply.now_ms)
     .bind(json(&names)?)

@@ -17,6 +17,8 @@ mod edits;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod guards;
 #[cfg(test)]
 mod harness;

@@ -17,7 +17,7 @@ use renewd::engine::{
 };
 use renewd::retry::Pace;
 use renewd::sandbox::SECRET_KEY;
-use renewd::store::{DaemonLock, PolicyEntry, Store};
+use renewd::store::{DaemonLock, NewSet, PolicyEntry, Store};
 
 use crate::clocks::Clocks;
 use crate::fleet::{ACCOUNTS, key_id};
@@ -88,12 +88,12 @@ impl Life {
 
     /// As a reload does it.
     pub async fn apply(&self, set: &[Policy]) -> Result<(), Broken> {
-        let entries: Vec<PolicyEntry> = set.iter().map(entry).collect();
-        let digest = format!("{set:?}");
+        let policies = set.iter().map(entry).collect();
+        let set = Arc::new(NewSet { policies, digest: format!("{set:?}"), ..NewSet::default() });
         for _ in 0..ROUNDS_MAX {
             self.engine.fire_due().await.map_err(|error| error.to_string())?;
             let now = self.engine.clock.now();
-            let applied = self.engine.store.apply_policies(entries.clone(), &digest, now).await;
+            let applied = self.engine.store.apply_policies(Arc::clone(&set), now).await;
             if applied.map_err(|error| error.to_string())?.is_some() {
                 return self.engine.plan_schedules().await.map_err(|error| error.to_string());
             }

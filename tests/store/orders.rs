@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::order::{OrderId, OrderRow};
 use renewd::domain::product::AccountName;
-use renewd::store::{AfterConfirmed, Claim, Look, NextForRun, OrderMove, OrderStep};
+use renewd::store::{AfterConfirmed, Claim, Look, NewSet, NextForRun, OrderMove, OrderStep};
 
 use crate::stage::{Stage, at, days, policy, start, word};
 
@@ -194,8 +194,8 @@ async fn a_set_is_not_taken_while_the_old_one_is_owed_a_firing() {
     stage.apply(&[policy("cache", &["crs-1"])], start()).await;
     let now = start() + SignedDuration::from_hours(1);
     stage.record_firing(now).await;
-    let applied = stage.store.apply_policies(Vec::new(), "empty", now).await.unwrap();
+    let applied = stage.store.apply_policies(NewSet::default(), now).await.unwrap();
     assert_eq!(applied, None);
     while stage.store.queue_runs(now).await.unwrap().is_some() {}
-    assert!(stage.store.apply_policies(Vec::new(), "empty", now).await.unwrap().is_some());
+    assert!(stage.store.apply_policies(NewSet::default(), now).await.unwrap().is_some());
 }

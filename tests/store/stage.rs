@@ -13,8 +13,8 @@ use renewd::domain::product::{
 };
 use renewd::domain::run::{Epoch, Origin};
 use renewd::store::{
-    Budget, Claim, DaemonLock, Filter, Firing, FiringRow, Intent, PolicyEntry, RunRecord, Sighting, Store,
-    Withheld, Word,
+    Budget, Claim, DaemonLock, Filter, Firing, FiringRow, Intent, NewSet, PolicyEntry, RunRecord, Sighting,
+    Store, Withheld, Word,
 };
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
@@ -91,7 +91,8 @@ impl Stage {
             source: "test.toml:1".to_owned(),
             digest: format!("{policy:?}"),
         });
-        let applied = self.store.apply_policies(entries.collect(), "set", now).await.unwrap();
+        let set = NewSet { policies: entries.collect(), digest: "set".to_owned(), ..NewSet::default() };
+        let applied = self.store.apply_policies(set, now).await.unwrap();
         let applied = applied.expect("nothing is due when a set is applied");
         let plan =
             |change: renewd::store::PolicyChange| (change.policy, change.revision, change.kind.as_str());
