@@ -120,7 +120,7 @@ pub(super) async fn runs(config: &Path, args: &ListArgs) -> Outcome {
             times.text(Some(&run.due_at)),
             run.attempts.to_string(),
             times.text(run.next_attempt_at.as_deref()),
-            or_dash(run.reason.as_deref()),
+            times.sentence(&or_dash(run.reason.as_deref())),
         ]
     })
     .await

@@ -17,8 +17,12 @@ impl Times {
 
     /// `2026-11-20 12:00:00+08`, `2026-11-20 04:00:00Z`: seconds are enough for a person.
     pub(super) fn at(&self, at: Timestamp) -> String {
-        let format = if self.0 == TimeZone::UTC { "%Y-%m-%d %H:%M:%SZ" } else { "%Y-%m-%d %H:%M:%S%:::z" };
-        at.to_zoned(self.0.clone()).strftime(format).to_string()
+        in_zone(at, &self.0)
+    }
+
+    /// A text with the times in it shown like the others.
+    pub(super) fn sentence(&self, text: &str) -> String {
+        sentence_in(text, &self.0)
     }
 
     /// The same of a time as the database's views write it.
@@ -26,6 +30,25 @@ impl Times {
         let at = text.and_then(|text| text.parse().ok());
         at.map_or_else(|| or_dash(text), |at| self.at(at))
     }
+}
+
+fn in_zone(at: Timestamp, zone: &TimeZone) -> String {
+    let format = if *zone == TimeZone::UTC { "%Y-%m-%d %H:%M:%SZ" } else { "%Y-%m-%d %H:%M:%S%:::z" };
+    at.to_zoned(zone.clone()).strftime(format).to_string()
+}
+
+/// What is kept, and printed as JSON, has its times in UTC: `2026-11-20T04:00:00Z`.
+pub(super) fn sentence_in(text: &str, zone: &TimeZone) -> String {
+    let shown = |word: &str| {
+        let time = word.trim_matches(|c: char| c.is_whitespace() || "():;,.".contains(c));
+        let is_time =
+            time.ends_with('Z') && time.starts_with(|c: char| c.is_ascii_digit()) && time.contains('T');
+        match time.parse().ok().filter(|_| is_time) {
+            Some(at) => word.replacen(time, &in_zone(at, zone), 1),
+            None => word.to_owned(),
+        }
+    };
+    text.split_inclusive(char::is_whitespace).map(shown).collect()
 }
 
 #[cfg(test)]
@@ -42,6 +65,17 @@ mod tests {
         assert_eq!(shown("Europe/London", "2026-11-20T04:00:00Z"), "2026-11-20 04:00:00+00");
         assert_eq!(shown("UTC", "2026-11-20T04:00:00Z"), "2026-11-20 04:00:00Z");
         assert_eq!(Times(TimeZone::UTC).text(None), "—");
+    }
+
+    #[test]
+    fn times_within_a_sentence_are_shown_like_those_beside_it() {
+        let kept = "renewed:  it expires at 2027-01-01T19:19:05Z, (seen 2026-11-20T04:00:00.500Z);\nT-1Z, Z at Tuesday";
+        let shanghai = Times(TimeZone::get("Asia/Shanghai").unwrap());
+        assert_eq!(
+            shanghai.sentence(kept),
+            "renewed:  it expires at 2027-01-02 03:19:05+08, (seen 2026-11-20 12:00:00+08);\nT-1Z, Z at Tuesday"
+        );
+        assert_eq!(Times(TimeZone::UTC).sentence("until 2026-11-20T04:00:00Z"), "until 2026-11-20 04:00:00Z");
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) async fn why(config: &Path, args: &WhyArgs) -> Outcome {
     }
     let times = Times::of(&config, args.shown.utc)?;
     let told: Vec<String> = stories.iter().map(|story| tell(story, &times)).collect();
-    output::print(&told.join("\n\n"))
+    output::print(&times.sentence(&told.join("\n\n")))
 }
 
 fn tell(story: &Story, times: &Times) -> String {

@@ -7,6 +7,7 @@ use super::Foreseen;
 use crate::cli::listing::Listing;
 use crate::cli::listing::Room::{Cut, Kept, LeftOut};
 use crate::cli::output::{or_dash, plural, yuan};
+use crate::cli::times::sentence_in;
 use crate::domain::money::Fen;
 use crate::engine::NO_SECRET;
 use crate::engine::plan::{AccountPlan, Balance, Line, Mark, Plan};
@@ -96,9 +97,10 @@ fn when(at: Timestamp, now: Timestamp, own_zone: &TimeZone, zone: &TimeZone) -> 
 }
 
 fn reason(line: &Line, zone: &TimeZone) -> String {
+    let text = sentence_in(&line.reason, zone);
     match line.turn_comes_at {
-        Some(at) => format!("{}; its turn comes on {}", line.reason, minute(at, zone)),
-        None => line.reason.clone(),
+        Some(at) => format!("{text}; its turn comes on {}", minute(at, zone)),
+        None => text,
     }
 }
 
