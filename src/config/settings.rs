@@ -145,7 +145,8 @@ pub(crate) fn read(
     secrets: Secrets,
     findings: &Findings,
 ) -> Result<(Config, Surroundings), Box<Diagnostic>> {
-    let file = SourceFile::read(path, Disclosure::Guarded)?;
+    let file =
+        SourceFile::read(path, Disclosure::Guarded).map_err(|mistake| with_a_way_out(mistake, path))?;
     let (reader, root) = parse(&file, findings);
     let mut root = reader.root(&root);
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -180,6 +181,15 @@ pub(crate) fn read(
         is_database_certain,
     };
     Ok((config, surroundings))
+}
+
+/// Whoever begins has no such file yet, or keeps it elsewhere.
+fn with_a_way_out(mut mistake: Box<Diagnostic>, path: &Path) -> Box<Diagnostic> {
+    if matches!(path.try_exists(), Ok(false)) {
+        let help = "copy config/renewd.toml of the source there, or name another file with --config FILE or RENEWD_CONFIG";
+        mistake.help = Some(help.to_owned());
+    }
+    mistake
 }
 
 /// Lines that give a database, in their place or not, well spelt or not: more than one that is understood may

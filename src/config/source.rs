@@ -205,6 +205,12 @@ impl Disclosure {
         if is_reference(value) {
             return None;
         }
+        if let Some((reference, comment)) = value.split_once('#')
+            && is_reference(reference)
+        {
+            // What stood there before may have been left in the comment.
+            return Some(line.len() - comment.len());
+        }
         let is_known = match self {
             Disclosure::Guarded => {
                 let path = [path_of(header), path_of(key)].concat();
@@ -395,6 +401,11 @@ mod tests {
         ] {
             assert_eq!(last_shown(&format!("{header}\n{line}\n")), line, "{header}");
         }
+        let shown_reference = "secret_key = \"env:KEY\" #";
+        assert_eq!(
+            shown(Disclosure::Guarded, &format!("{shown_reference} hunter2")),
+            format!("{shown_reference} *******")
+        );
         let policy_line = "instances = [\"crs-1\", \"crs-2\"]";
         assert_eq!(shown(Disclosure::Open, policy_line), policy_line);
     }

@@ -37,7 +37,7 @@ pub struct Triggered {
 #[derive(Debug, Error)]
 pub enum TriggerRefused {
     #[error(
-        "no policy {0:?} is in force: `renewd policies` lists them; a new one is after a reload of the service"
+        "no policy {0:?} is in force: `renewd policies` lists them; a new one is once the service has read its file (`renewd status`)"
     )]
     NoSuchPolicy(String),
     #[error(
