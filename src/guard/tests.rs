@@ -266,7 +266,7 @@ fn a_firing_of_every_fire_is_made_up_for_through_a_whole_day_and_no_longer() {
     every.next_firing = Some(now() + days(30));
     every.due_at = now() - EVERY_FIRE_CATCH_UP;
     assert_eq!(every.decide(), Decision::Order);
-    every.due_at = every.due_at - SignedDuration::from_secs(1);
+    every.due_at -= SignedDuration::from_secs(1);
     assert!(is_skip(&every.decide()));
 }
 
