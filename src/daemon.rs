@@ -7,6 +7,7 @@ mod news;
 mod parts;
 mod reload;
 mod start;
+mod supervisor;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -120,7 +121,10 @@ impl Daemon {
         }
         start::miss_accounts(&engine, &config).await?;
         start::warn_of_proxies(environment);
-        let parts = Parts::start(&engine, Clockwork::start().await?);
+        let mut parts = Parts::start(&engine, Clockwork::start().await?);
+        if environment.variable("NOTIFY_SOCKET").is_some() {
+            parts.tell_supervisor();
+        }
         let http = config.http.map(|http| Http::start(http.listen, Arc::clone(&engine)));
         Ok(Daemon {
             engine,
@@ -219,7 +223,7 @@ pub async fn run(
     let Signals { mut terminate, mut interrupt, mut hang_up } = signals;
     let mut daemon = Daemon::start(config, environment, Arc::clone(&clock)).await?;
     log_ready(&daemon);
-    announce_ready();
+    supervisor::announce_ready();
     let mut edits = Edits::notice(clock);
     edits.follow(&daemon.places().await);
     let each_day = daemon.parts.clockwork.each_day();
@@ -239,7 +243,7 @@ pub async fn run(
         }
     };
     tracing::info!(event = "service.stopping", "stopping: no new orders; requests under way are finished");
-    notify(&[sd_notify::NotifyState::Stopping]);
+    supervisor::announce_stopping();
     tokio::select! {
         () = daemon.stop() => {}
         _ = terminate.recv() => tracing::warn!(event = "service.stopping", "stopping at once: a second signal came"),
@@ -263,20 +267,6 @@ fn log_ready(daemon: &Daemon) {
     );
 }
 
-fn announce_ready() {
-    notify(&[sd_notify::NotifyState::Ready]);
-}
-
-/// systemd from 253 on wants to know when, to tell this answer to its signal from an earlier one.
-fn announce_reloading() {
-    match sd_notify::NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
-        Err(error) => {
-            tracing::warn!(event = "service.notify", %error, "the monotonic clock could not be read")
-        }
-    }
-}
-
 async fn reload(daemon: &mut Daemon, occasion: Occasion, edits: &mut Edits, logging: &Logging) {
     let level = daemon.config.log.level.clone();
     if let Err(error) = daemon.reload(occasion).await {
@@ -295,12 +285,6 @@ async fn reload(daemon: &mut Daemon, occasion: Occasion, edits: &mut Edits, logg
                 tracing::error!(event = "config.refused", %error, "the log level stays as it was: {error}")
             }
         }
-    }
-}
-
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(event = "service.notify", %error, "systemd could not be told");
     }
 }
 

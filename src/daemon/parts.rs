@@ -8,6 +8,7 @@ use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
 use super::clockwork::Clockwork;
+use super::supervisor::Pulse;
 use crate::domain::product::AccountName;
 use crate::engine::{Account, Engine, Keeper, Lane, MinuteWatch, Reconcile, SecondWatch, Ticker};
 
@@ -45,6 +46,13 @@ impl Parts {
             parts.begin(account);
         }
         parts
+    }
+
+    /// For a service that somebody supervises.
+    pub(super) fn tell_supervisor(&mut self) {
+        let (pulse, second) = (Pulse::new(Arc::clone(&self.engine)), self.clockwork.each_second());
+        let whole = self.whole.clone();
+        self.spawn(&whole, None, |stop| pulse.run(stop, second));
     }
 
     /// An account comes. Where one of its name is still leaving, its work begins when that one's has ended.

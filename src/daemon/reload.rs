@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::files::{self, blocking};
 use super::news::{self, News};
-use super::{Daemon, DaemonError, start};
+use super::{Daemon, DaemonError, start, supervisor};
 use crate::cloud::Credentials;
 use crate::config::{self, Config, KeyChange, OnDisk, Places, Refusal};
 use crate::domain::product::AccountName;
@@ -69,20 +69,20 @@ impl Daemon {
     /// The database failed.
     pub(super) async fn reload(&mut self, occasion: Occasion) -> Result<(), DaemonError> {
         if occasion == Occasion::Asked {
-            super::announce_reloading();
+            supervisor::announce_reloading();
         }
         let taken = self.look_and_take(occasion).await;
         if taken.is_err() {
             self.seen = None;
         }
-        super::announce_ready();
+        supervisor::announce_ready();
         taken
     }
 
     async fn look_and_take(&mut self, occasion: Occasion) -> Result<(), DaemonError> {
         let look = self.look(occasion).await?;
         if occasion == Occasion::Noticed && look.files.is_some() {
-            super::announce_reloading();
+            supervisor::announce_reloading();
         }
         self.take(look, occasion).await
     }

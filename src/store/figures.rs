@@ -39,6 +39,18 @@ pub struct Figures {
     pub expiries: Vec<Expiry>,
 }
 
+/// The few of them that tell whether all is well.
+#[derive(Clone, Debug)]
+pub struct Glance {
+    /// Runs in each state now.
+    pub runs: Vec<(String, u64)>,
+    pub orders_unknown: u64,
+    pub instances_at_risk: u64,
+    pub pauses: usize,
+    /// Whether an older set of policies runs than the one on disk.
+    pub is_refused: bool,
+}
+
 /// Runs that ever came to an end, and stayed there.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub struct RunEnds {
@@ -77,6 +89,8 @@ const AT_RISK_MAX: i64 = 100_000;
 /// As the view `instances_v` has it.
 const RISK_NEAR: SignedDuration = SignedDuration::from_hours(3 * 24);
 
+const RUN_COUNTS: &str = "SELECT state, runs FROM run_counts";
+
 impl Store {
     /// All figures of one moment.
     ///
@@ -89,7 +103,7 @@ impl Store {
         let firings = counts(conn, "SELECT kind, firings FROM firing_counts").await?;
         let firings = |kind| firings.iter().find(|(of, _)| of == kind).map_or(0, |(_, count)| *count);
         Ok(Figures {
-            runs: counts(conn, "SELECT state, runs FROM run_counts").await?,
+            runs: counts(conn, RUN_COUNTS).await?,
             run_ends: sqlx::query_as("SELECT * FROM run_ends").fetch_all(&mut *conn).await?,
             order_entries: sqlx::query_as("SELECT * FROM order_entries").fetch_all(&mut *conn).await?,
             spending: spending(conn).await?,
@@ -102,6 +116,20 @@ impl Store {
             pauses: pauses(now, &mut *conn).await?,
             set: daemon::set_in_force(&mut *conn).await?,
             expiries: expiries(conn).await?,
+        })
+    }
+
+    /// # Errors
+    /// The database could not be read.
+    pub async fn glance(&self, now: Timestamp) -> Result<Glance, StoreError> {
+        let mut moment = self.readers.begin().await?;
+        let conn = &mut *moment;
+        Ok(Glance {
+            runs: counts(conn, RUN_COUNTS).await?,
+            orders_unknown: open_orders(conn).await?.0,
+            instances_at_risk: instances_at_risk(now, conn).await?,
+            pauses: pauses(now, &mut *conn).await?.len(),
+            is_refused: daemon::set_in_force(&mut *conn).await?.refused_at.is_some(),
         })
     }
 }

@@ -36,7 +36,7 @@ use thiserror::Error;
 
 pub use backup::{BackupError, COPY};
 pub use daemon::{Rescued, SetInForce};
-pub use figures::{Expiry, Figures, OrderEntries, RunEnds};
+pub use figures::{Expiry, Figures, Glance, OrderEntries, RunEnds};
 pub use firings::{DueSchedule, Fired, Firing, FiringRow, TooOld};
 pub use lists::{Filter, InstanceKey, Listed, Pages};
 pub use money::{

@@ -14,3 +14,4 @@ pub use http::Http;
 pub use journal::Journal;
 pub use log::{Format, LogError, Logging, init, log_panics};
 pub use message_ids::MESSAGE_IDS;
+pub use readiness::TICK_MAX;

@@ -7,7 +7,7 @@ use super::http::Answer;
 use crate::engine::Engine;
 
 /// Schedules are looked at each second, and runs of a firing queued in chunks of far less than this.
-const TICK_MAX: Duration = Duration::from_secs(15);
+pub const TICK_MAX: Duration = Duration::from_secs(15);
 /// A change of ours waits no longer than this for the database.
 const PROOF_MAX: Duration = Duration::from_secs(3);
 /// A proof is a small commit: whoever asks in between gets the answer of the last.

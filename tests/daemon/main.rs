@@ -60,6 +60,8 @@ mod settings;
 #[cfg(test)]
 mod start;
 #[cfg(test)]
+mod supervisor;
+#[cfg(test)]
 mod surroundings;
 #[cfg(test)]
 mod upgrades;

@@ -2,19 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::process::Command;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{Daemon, Settings, Stage, command, instant, most_sent_in_a_second, policy, text, until};
 use crate::nobody;
-
-/// What a service tells systemd of itself.
-const STATES: [&str; 3] = ["READY=1", "RELOADING=1", "STOPPING=1"];
 
 fn fleet(stage: &Stage, count: usize) -> Vec<String> {
     let ids: Vec<String> = (0..count).map(|number| format!("crs-fleet-{number}")).collect();
@@ -272,41 +266,4 @@ fn where_the_system_does_not_tell_of_edits_that_is_said_once_and_the_files_are_l
     assert_eq!(daemon.events("config.unwatched").len(), 1);
     daemon.stop();
     mode(0o755);
-}
-
-#[test]
-fn systemd_is_told_of_each_reload_and_of_its_end() {
-    let stage = Stage::new();
-    stage.expires_in_days("crs-sandbox-1", 200);
-    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
-    let socket = UnixDatagram::bind(stage.folder().join("notify")).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(45))).unwrap();
-    // The next change of state, with all that came in its message.
-    let next = || loop {
-        let mut message = [0; 512];
-        let length = socket.recv(&mut message).unwrap();
-        let lines: Vec<String> =
-            std::str::from_utf8(&message[..length]).unwrap().lines().map(str::to_owned).collect();
-        if let Some(state) = lines.iter().find(|line| STATES.contains(&line.as_str())) {
-            break (state.clone(), lines);
-        }
-    };
-    let is_reloading = || {
-        let (state, lines) = next();
-        let since = lines.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")?.parse::<u64>().ok());
-        assert!(state == "RELOADING=1" && since > Some(0), "{lines:?}");
-    };
-    let mut run = command(stage.folder(), &["run"]);
-    run.env("NOTIFY_SOCKET", stage.folder().join("notify"));
-    let daemon = Daemon::spawn(run);
-    assert_eq!(next().0, "READY=1");
-
-    daemon.signal(Signal::HUP);
-    is_reloading();
-    assert_eq!(next().0, "READY=1");
-    stage.write_policies("[broken");
-    is_reloading();
-    assert_eq!(next().0, "READY=1", "whatever came of it");
-    daemon.signal(Signal::TERM);
-    assert_eq!(next().0, "STOPPING=1");
 }
