@@ -12,6 +12,7 @@ class PackageTest(InstalledCase):
         self.assertFalse(self.machine.exists("/var/lib/renewd"))
 
     def test_everything_is_in_its_place(self):
+        self.assertEqual(self.machine.run("dpkg", "--install", "/root/renewd.deb").stderr, "")
         for path in [
             "/etc/renewd/renewd.toml",
             "/etc/renewd/policies.d/cvm.toml",
