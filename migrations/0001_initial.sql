@@ -233,6 +233,8 @@ CREATE TABLE orders (
     client_token      TEXT,
     -- How often its request was sent again with that token.
     repeats           INTEGER NOT NULL DEFAULT 0 CHECK (repeats = 0 OR client_token IS NOT NULL),
+    -- The life of the service that has just sent it again and has not written down the answer yet.
+    repeat_epoch      INTEGER,
     months            INTEGER,
     amount_fen        INTEGER,
     expiry_before_ms  INTEGER,

@@ -34,7 +34,9 @@ pub enum Repeat {
     Order(OrderId),
     /// The first one is still at work.
     AtWork,
-    /// Nothing learnt.
+    /// Sent, and nobody knows what became of it either.
+    Lost { why: String },
+    /// Nothing ordered by it, and nothing learnt.
     Failed { why: String },
 }
 
@@ -279,10 +281,11 @@ fn has_failed(question: &Question<'_>, latest: &Evidence) -> bool {
     is_ours && operation.state.as_deref() == Some("FAILED")
 }
 
-/// The cloud is at work on a renewal, perhaps this one: an order list that shows nothing yet proves nothing.
+/// The cloud is at work on a renewal, perhaps this one, or was asked for it again just now: an order list that shows
+/// nothing yet proves nothing.
 fn is_at_work(evidence: &Evidence) -> bool {
     let operating = evidence.operation.as_ref().and_then(|operation| operation.state.as_deref());
-    operating == Some("OPERATING") || evidence.repeat == Some(Repeat::AtWork)
+    operating == Some("OPERATING") || matches!(evidence.repeat, Some(Repeat::AtWork | Repeat::Lost { .. }))
 }
 
 fn nothing_yet(question: &Question<'_>) -> String {

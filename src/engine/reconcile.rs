@@ -93,12 +93,12 @@ impl Reconcile {
                 Ok(known) => effect_seen(goal(order), known),
                 Err(why) => EffectSeen::Unread { why: why.clone() },
             };
-            let repeat = self.repeat_request(order, &effect).await?;
+            let facts = seen.as_ref().ok().and_then(Known::facts);
+            let repeat = self.repeat_request(order, &effect, facts).await?;
             let list = match &repeat {
                 Some(Repeat::Order(_)) => ListSeen::NotAsked,
                 _ => self.list_seen(order, &effect).await?,
             };
-            let facts = seen.as_ref().ok().and_then(Known::facts);
             let (spec, operation) = (facts.and_then(|facts| facts.spec), facts.and_then(renewal_seen));
             self.settle(order, Evidence { effect, list, operation, repeat }, spec).await?;
         }
@@ -112,7 +112,7 @@ impl Reconcile {
         let overdue = engine.now().duration_since(order.intended_at) >= signed(self.settle_time(order));
         let wants_number =
             order.order_id.is_none() && matches!(effect, EffectSeen::Expiry(_) | EffectSeen::Size(_));
-        let wants_amount = !order.amount_is_known
+        let wants_amount = order.amount.is_none()
             && self.account.may_list()
             // Where the whole list would have to be read for it, the amount is not worth the calls.
             && Cloud::order_lines_api(order.product).is_none()

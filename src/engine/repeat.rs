@@ -3,6 +3,7 @@
 //!
 //! Invariant: never later than [`TOKEN_TRUST`] after the first was sent, by the wall clock and by the monotonic one, and
 //! never by another life of the process: how long a cloud remembers a token is not documented.
+//! Invariant: it may be the request that is paid, so what would have held the first one back holds it back too.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::reconcile::Reconcile;
 use super::{Account, Engine};
 use crate::cloud::{self, Cause, Cloud};
 use crate::domain::failure::{Class, Failure};
+use crate::domain::observation::{AutoRenew, Facts, InstanceState};
 use crate::domain::order::{Goods, OrderRow, OrderState, Purchase, Renewal};
 use crate::store::{OpenOrder, StoreError};
 use crate::verdict::{self, EffectSeen, Repeat};
@@ -43,25 +45,42 @@ impl Reconcile {
         &self,
         order: &OpenOrder,
         effect: &EffectSeen,
+        facts: Option<&Facts>,
     ) -> Result<Option<Repeat>, StoreError> {
         let (engine, account) = (&self.engine, &self.account);
-        let Some(purchase) = repeatable(order).filter(|_| is_wanted(order, effect)) else { return Ok(None) };
+        let is_wanted = is_wanted(order, effect) && facts.is_some_and(may_be_paid_for);
+        let Some(purchase) = repeatable(order).filter(|_| is_wanted) else { return Ok(None) };
         let Ok(api) = Cloud::purchase_api(purchase.product, &purchase.goods) else { return Ok(None) };
+        if !engine.trusts_token(account, order) || !self.costs_the_same(order, &purchase).await? {
+            return Ok(None);
+        }
         let permit = engine.permit(account, api, &purchase.region).await;
         if !engine.trusts_token(account, order) {
             return Ok(None);
         }
         let Ok(signed) = account.cloud.sign_purchase(&purchase) else { return Ok(None) };
         let now = engine.now();
-        let Some(committed) = engine.store.repeat_order(order.row, engine.epoch(), now).await? else {
-            return Ok(None);
-        };
+        let budget = engine.budget(account, now);
+        let leave = engine.store.repeat_order(order.row, engine.epoch(), budget, now).await?;
+        let Some(committed) = leave else { return Ok(None) };
         let call = account.cloud.send(committed, signed, move || permit.written()).await;
         let about = About { region: &order.region, order_row: Some(order.row), instances: 1 };
         match engine.finish_call(account, api, about, now, call).await {
             Ok(Some(order_id)) => Ok(Some(Repeat::Order(order_id))),
-            Ok(None) => Ok(Some(Repeat::Failed { why: "the answer names no order".to_owned() })),
+            Ok(None) => Ok(Some(Repeat::Lost { why: "the answer names no order".to_owned() })),
             Err(CallError::Cloud(failure)) => Ok(Some(self.not_repeated(order, &failure))),
+            Err(CallError::Store(error)) => Err(error),
+        }
+    }
+
+    /// Where the price decided about the first request, it decides about this one, which may be the one that is paid.
+    async fn costs_the_same(&self, order: &OpenOrder, purchase: &Purchase) -> Result<bool, StoreError> {
+        if order.terms.max_price.is_none() && !self.account.needs_price() {
+            return Ok(true);
+        }
+        match self.engine.price(&self.account, purchase).await {
+            Ok(price) => Ok(order.amount == Some(price)),
+            Err(CallError::Cloud(_)) => Ok(false),
             Err(CallError::Store(error)) => Err(error),
         }
     }
@@ -75,7 +94,8 @@ impl Reconcile {
         if !may_pass {
             self.account.forget_token(order.row);
         }
-        Repeat::Failed { why: failure.to_string() }
+        let why = failure.to_string();
+        if failure.class == Class::Unknown { Repeat::Lost { why } } else { Repeat::Failed { why } }
     }
 }
 
@@ -87,6 +107,11 @@ impl Engine {
         let trust = SignedDuration::try_from(TOKEN_TRUST).unwrap_or_default();
         by_monotonic <= TOKEN_TRUST && (SignedDuration::ZERO..=trust).contains(&by_wall)
     }
+}
+
+/// What an order needs of an instance: the debit of its auto-renew would be a second payment.
+fn may_be_paid_for(facts: &Facts) -> bool {
+    facts.is_prepaid() && facts.auto_renew == AutoRenew::Off && facts.state != InstanceState::Gone
 }
 
 /// An instance that shows the term already needs no second request.

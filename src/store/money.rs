@@ -188,14 +188,16 @@ impl Store {
     }
 
     /// Leave to send an unknown order's request once more, with its own token; none while anything holds orders
-    /// of its policy, or once it is known what became of it.
+    /// of its policy, once that was edited or the budget is less than what was ordered, once a person was asked, and
+    /// once it is known what became of it. Until the answer is recorded nobody can resolve the order.
     pub async fn repeat_order(
         &self,
         row: OrderRow,
         epoch: Epoch,
+        budget: Budget,
         now: Timestamp,
     ) -> Result<Option<Committed>, StoreError> {
-        let may = self.writer.submit_purchase(RepeatRow { row, epoch, now_ms: ms(now) }).await?;
+        let may = self.writer.submit_purchase(RepeatRow { row, epoch, budget, now_ms: ms(now) }).await?;
         Ok(may.then(|| Committed::from_committed_row(row)))
     }
 

@@ -147,6 +147,11 @@ pub enum ResolveRefused {
     #[error("order row {row} is {state}: only placed and unknown orders are resolved by a person")]
     NotOpen { row: OrderRow, state: String },
     #[error(
+        "the request of order row {row} was sent again with its token just now, and its answer is on its way: look \
+         again in a minute, nothing may be left to resolve"
+    )]
+    OnItsWay { row: OrderRow },
+    #[error(
         "the expiry of {instance} has moved from {before} to {now} since order row {row}: it looks paid. \
          Say `--paid`, or `--not-paid --force` if you know better"
     )]

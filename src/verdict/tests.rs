@@ -164,6 +164,25 @@ fn while_the_cloud_is_at_work_on_a_renewal_an_empty_list_proves_nothing() {
 }
 
 #[test]
+fn a_request_sent_again_without_an_answer_begins_the_settling_time_anew() {
+    let unknown = question(OrderState::Unknown);
+    let mut looks: Vec<_> =
+        [0, 300, 600, 900, 1_200].map(|seconds| look(seconds, before(), ListSeen::Nothing)).into();
+    looks[1].1.repeat = Some(Repeat::Lost { why: "no answer".to_owned() });
+    let verdict = judge(&unknown, &looks[..4]);
+    assert!(matches!(verdict, Verdict::KeepWatching { .. }), "{verdict:?}");
+    let verdict = judge(&unknown, &looks);
+    assert!(matches!(verdict, Verdict::NotOrdered { .. }), "{verdict:?}");
+    looks[4].1.repeat = Some(Repeat::Lost { why: "no answer".to_owned() });
+    let verdict = judge(&unknown, &looks);
+    assert!(matches!(verdict, Verdict::KeepWatching { .. }), "{verdict:?}");
+    looks[1].1.repeat = None;
+    looks[4].1.repeat = Some(Repeat::Failed { why: "refused".to_owned() });
+    let verdict = judge(&unknown, &looks);
+    assert!(matches!(verdict, Verdict::NotOrdered { .. }), "{verdict:?}");
+}
+
+#[test]
 fn a_failed_operation_of_this_very_request_is_a_persons_and_of_another_says_nothing() {
     let judged = |request_id| {
         let mut look = look(1, before(), ListSeen::NotAsked);

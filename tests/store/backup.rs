@@ -5,7 +5,7 @@ use renewd::domain::product::AccountName;
 use renewd::domain::run::Epoch;
 use renewd::store::{BackupError, DaemonLock, PauseScope, Store, Withheld};
 
-use crate::stage::{Stage, days, policy, start, word};
+use crate::stage::{Stage, budget, days, policy, start, word};
 
 async fn due_stage() -> (Stage, Epoch) {
     let stage = Stage::open().await;
@@ -34,7 +34,7 @@ async fn an_intent_on_a_copy_is_held_until_everything_is_resumed_and_the_open_or
     let mut claims = copy.claim(rescued.epoch).await;
     let withheld = copy.intend(&claims[0], now).await.unwrap_err();
     assert!(matches!(withheld, Withheld::Paused { until: None, .. }), "{withheld:?}");
-    assert!(copy.store.repeat_order(row, rescued.epoch, now).await.unwrap().is_none());
+    assert!(copy.store.repeat_order(row, rescued.epoch, budget(now), now).await.unwrap().is_none());
 
     let shop = AccountName::parse("shop").unwrap();
     copy.store.release_account(&shop, None, now).await.unwrap();

@@ -2,12 +2,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 use renewd::domain::failure::{Class, Failure};
+use renewd::domain::money::Fen;
 use renewd::domain::order::{OrderId, OrderRow};
 use renewd::domain::product::PolicyName;
 use renewd::domain::run::Epoch;
-use renewd::store::{Attempt, Claim, Intent, OrderMove, OrderStep, PauseScope};
+use renewd::store::{Attempt, Budget, Claim, Intent, OrderMove, OrderStep, PauseScope, ResolveRefused};
 
-use crate::stage::{Stage, days, intent, policy, start, word};
+use crate::stage::{Stage, budget, days, intent, policy, start, word};
 
 const TOKEN: &str = "token-1";
 
@@ -17,6 +18,7 @@ struct Sent {
     claims: Vec<Claim>,
     rows: Vec<OrderRow>,
     now: Timestamp,
+    budget: Budget,
 }
 
 /// Orders of `crs-1` and `crs-2`, the first with a token, of which no answer came.
@@ -32,10 +34,13 @@ async fn unanswered() -> Sent {
     let claims = stage.claim(epoch).await;
     let mut rows = Vec::new();
     for (claim, client_token) in claims.iter().zip([Some(TOKEN.to_owned()), None]) {
-        let committed = stage.store.intend(claim, Intent { client_token, ..intent(claim, now) }).await;
+        let committed = stage
+            .store
+            .intend(claim, Intent { client_token, amount: Some(Fen::new(100)), ..intent(claim, now) })
+            .await;
         rows.push(committed.unwrap().unwrap().row());
     }
-    let sent = Sent { stage, epoch, claims, rows, now };
+    let sent = Sent { stage, epoch, claims, rows, now, budget: budget(now) };
     for at in 0..2 {
         let failure = Failure::ours(Class::Unknown, "Timeout", "no answer");
         sent.move_on(at, OrderStep::Unknown { failure, next_look_at: now }).await;
@@ -52,7 +57,8 @@ impl Sent {
     }
 
     async fn may_repeat(&self, at: usize) -> bool {
-        let leave = self.stage.store.repeat_order(self.rows[at], self.epoch, self.now).await.unwrap();
+        let leave =
+            self.stage.store.repeat_order(self.rows[at], self.epoch, self.budget, self.now).await.unwrap();
         assert!(leave.as_ref().is_none_or(|leave| leave.row() == self.rows[at]));
         leave.is_some()
     }
@@ -82,6 +88,49 @@ async fn nothing_is_sent_again_once_orders_are_not_wanted_any_more() {
     sent.epoch = Epoch(sent.epoch.0 + 1);
     sent.stage.apply(&[policy("other", &["crs-9"])], sent.now).await;
     assert!(!sent.may_repeat(0).await, "retired");
+}
+
+#[tokio::test]
+async fn a_budget_that_became_less_than_what_was_ordered_holds_a_request_back() {
+    let mut sent = unanswered().await;
+    let enough = sent.budget;
+    for (less, just_enough) in [
+        (Budget { orders_per_day: Some(1), ..enough }, Budget { orders_per_day: Some(2), ..enough }),
+        (
+            Budget { per_day: Some(Fen::new(199)), ..enough },
+            Budget { per_day: Some(Fen::new(200)), ..enough },
+        ),
+        (
+            Budget { per_month: Some(Fen::new(199)), ..enough },
+            Budget { per_month: Some(Fen::new(200)), ..enough },
+        ),
+    ] {
+        sent.budget = less;
+        assert!(!sent.may_repeat(0).await, "{less:?}");
+        sent.budget = just_enough;
+        assert!(sent.may_repeat(0).await, "{just_enough:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_resolves_an_order_whose_request_was_just_sent_again() {
+    let sent = unanswered().await;
+    let store = &sent.stage.store;
+    assert!(sent.may_repeat(0).await);
+    let refused = store.resolve_not_paid(sent.rows[0], false, &word(sent.now)).await.unwrap_err();
+    assert!(matches!(refused, ResolveRefused::OnItsWay { .. }), "{refused}");
+    sent.move_on(0, OrderStep::Watch { next_look_at: sent.now, asked: false, stands_aside: false }).await;
+    store.resolve_not_paid(sent.rows[0], false, &word(sent.now)).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_sent_again_of_an_edited_policy_or_once_a_person_was_asked() {
+    let sent = unanswered().await;
+    sent.stage.apply(&[policy("cache", &["crs-1", "crs-2", "crs-3"])], sent.now).await;
+    assert!(!sent.may_repeat(0).await, "edited");
+    let sent = unanswered().await;
+    sent.move_on(0, OrderStep::Watch { next_look_at: sent.now, asked: true, stands_aside: false }).await;
+    assert!(!sent.may_repeat(0).await, "asked");
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ impl Change for MoveRow {
                              ELSE coalesce(nullif(e.value -> 'error', 'null'), error) END,
                 settled_at_ms = e.value ->> 'settled_at_ms',
                 settled_by = iif(e.value ->> 'settled_at_ms' IS NULL, NULL, 'renewd'),
-                next_look_at_ms = e.value ->> 'next_look_at_ms',
+                next_look_at_ms = e.value ->> 'next_look_at_ms', repeat_epoch = NULL,
                 stands_aside = max(stands_aside, e.value ->> 'stands_aside'),
                 person_asked_ms = coalesce(person_asked_ms, iif(e.value ->> 'asked', e.value ->> 'now_ms', NULL))
              FROM json_each(?1) e

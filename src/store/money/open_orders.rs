@@ -7,6 +7,7 @@ use sqlx::{Row, SqliteConnection};
 use super::numbers::give_number;
 use super::{Store, StoreError, at, at_opt, ms};
 use crate::domain::failure::Failure;
+use crate::domain::money::Fen;
 use crate::domain::observation::Known;
 use crate::domain::order::{ClientToken, Cycle, OrderId, OrderRow, OrderState};
 use crate::domain::policy::{ActionKind, Terms};
@@ -42,7 +43,7 @@ pub struct OpenOrder {
     pub intended_at: Timestamp,
     pub failure: Option<Failure>,
     pub person_asked: bool,
-    pub amount_is_known: bool,
+    pub amount: Option<Fen>,
     /// The policy's present terms: `unknown = "resend"` counts from the moment it is written.
     pub terms: Terms,
     pub known: Known,
@@ -69,7 +70,7 @@ impl Store {
         let rows = sqlx::query(concat!(
             "SELECT o.id, o.run_id, p.name, o.policy_revision, o.product, o.region, i.instance, o.state, o.order_id,
                     o.months, o.expiry_before_ms, o.intended_at_ms, o.error, o.person_asked_ms IS NOT NULL, p.terms,
-                    r.due_at_ms, o.amount_fen IS NOT NULL, o.action, o.cycle,
+                    r.due_at_ms, o.amount_fen, o.action, o.cycle,
                     o.request_id, o.client_token,
                     EXISTS (SELECT 1 FROM orders z WHERE z.account = o.account AND z.intended_at_ms > ?2 - ?5
                             AND z.state = 'refused' AND z.order_id IS NOT NULL
@@ -141,7 +142,7 @@ fn open_order(row: &SqliteRow, account: &AccountName, provider: Provider) -> Res
         person_asked: row.get(13),
         terms: terms(row.get(14))?,
         due_at: at(row.get(15))?,
-        amount_is_known: row.get(16),
+        amount: row.get::<Option<i64>, _>(16).map(Fen::new),
         action: ActionKind::parse(action).ok_or_else(|| StoreError::Decode(format!("action {action}")))?,
         cycle: Cycle::parse(row.get(18)),
         request_id: row.get(19),

@@ -42,7 +42,7 @@ impl Change for Resolve {
 async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result<Result<(), ResolveRefused>> {
     let found = sqlx::query(
         "SELECT o.state, o.run_id, o.expiry_before_ms, i.expires_at_ms, i.instance, o.cycle, i.mem_size_mb, i.shards,
-                i.replicas, p.terms
+                i.replicas, p.terms, o.repeat_epoch = (SELECT epoch FROM daemon)
          FROM orders o JOIN instances i ON i.id = o.instance_id JOIN policies p ON p.id = o.policy_id WHERE o.id = ?1",
     )
     .bind(resolve.row.0)
@@ -52,6 +52,9 @@ async fn resolve(resolve: &Resolve, conn: &mut SqliteConnection) -> sqlx::Result
     let state: String = found.get(0);
     if state != "placed" && state != "unknown" {
         return Ok(Err(ResolveRefused::NotOpen { row: resolve.row, state }));
+    }
+    if found.get::<Option<bool>, _>(10) == Some(true) {
+        return Ok(Err(ResolveRefused::OnItsWay { row: resolve.row }));
     }
     let (before, seen): (Option<i64>, Option<i64>) = (found.get(2), found.get(3));
     let run: i64 = found.get(1);
