@@ -5,7 +5,7 @@ use std::time::Duration;
 use renewd::sandbox::faults::{Effect, Fault, Spoilt};
 use serde_json::Value;
 
-use crate::harness::{Stage, policy, text};
+use crate::harness::{Stage, policy, text, until};
 
 /// A stall longer than no client waits is slow to test; a late true answer is the same to the books.
 const LATE: Duration = Duration::from_millis(1500);
@@ -181,6 +181,34 @@ fn a_token_whose_first_request_is_still_at_work_is_asked_about_until_it_names_th
     assert!(codes["IdempotentProcessing"].as_u64() >= Some(1), "{codes:#}");
     assert_eq!(stage.orders_of("i-slow").len(), 1);
     stage.assert_agreement();
+}
+
+#[test]
+fn a_token_is_not_sent_again_once_the_first_request_would_not_be_made_any_more() {
+    let auto_renew = serde_json::json!({ "auto_renew": true });
+    let dear = serde_json::json!({ "price_cny_per_month": 900 });
+    for (change, end) in [(auto_renew, "skipped"), (dear, "failed")] {
+        let stage = Stage::new();
+        use_volcengine(&stage);
+        stage.expires_in_days("i-lost", 5);
+        let drop = Fault::spoil(ECS.purchase, Effect::Before, Spoilt::Drop);
+        stage.cloud.inject(vec![drop.on("i-lost").times(1000)]);
+        let policy = policy("month", &["i-lost"], "max_price_cny = 150").replace("\"redis\"", "\"ecs\"");
+        stage.write_policies(&policy.replace("\"ap-guangzhou\"", "\"cn-beijing\""));
+        let daemon = stage.start();
+        let sent = || {
+            let requests = serde_json::to_value(stage.cloud.requests()).unwrap();
+            requests[ECS.purchase]["total"].as_u64().unwrap_or(0)
+        };
+        let before = until("the request is sent again", || Some(sent()).filter(|sent| *sent >= 2));
+        stage.change("i-lost", change);
+        let order = stage.until_order("i-lost", "refused");
+        assert_eq!(order["error"]["code"], "NotOrdered", "{order:#}");
+        stage.until_run("i-lost", end);
+        daemon.stop();
+        assert!(sent() <= before + 1, "one may have been under way: {} after {before}", sent());
+        assert_eq!(stage.charges_of("i-lost"), 0);
+    }
 }
 
 #[test]
