@@ -239,14 +239,6 @@ fn failed(error: &Failure) -> ExitCode {
     ExitCode::from(EXIT_FAILED)
 }
 
-/// The configuration, or the exit code after its mistakes were printed.
-fn load_config(path: &Path, environment: &Environment) -> Result<Config, ExitCode> {
-    config::load(path, environment).map(|loaded| loaded.value).map_err(|refusal| {
-        output::say(&refusal.render(output::colour_on_stderr()));
-        ExitCode::from(EXIT_REFUSED)
-    })
-}
-
 /// The database for a command that writes beside the daemon, or the exit code after it was told why not.
 async fn open_store(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Failure> {
     let config = match load_for_database(path) {

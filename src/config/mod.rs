@@ -89,6 +89,12 @@ pub fn load_leniently(path: &Path, environment: &Environment) -> Result<Lenient,
     }
 }
 
+/// How a file that is refused wants the log written, as far as that can be read.
+pub fn log_format(path: &Path, environment: &Environment) -> LogFormat {
+    let read = settings::read(path, environment, Secrets::LeftAlone, &Findings::default());
+    read.map(|(config, _)| config.log.format).unwrap_or_default()
+}
+
 /// Reads the policies that `config` names. `now` is only the start of the look ahead for warnings.
 ///
 /// # Errors

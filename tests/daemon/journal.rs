@@ -143,6 +143,22 @@ fn under_systemd_the_journal_has_every_event_and_one_id_finds_all_of_a_run() {
 }
 
 #[test]
+fn under_systemd_settings_refused_at_the_start_are_in_the_journal_too() {
+    let stage = Stage::new();
+    stage.edit_settings(|settings| settings.replace("format = \"json\"", "format = \"auto\"") + "[retry]\n");
+    let journal = Journal::new();
+    let Some(mut daemon) = journal.service(stage.folder()) else {
+        eprintln!("SKIPPED: without a mount namespace there is no journal to log to");
+        return;
+    };
+    assert_eq!(daemon.until_end().code(), Some(78));
+    let entries = journal.until_event("config.refused");
+    let [refused] = entries.as_slice() else { panic!("{entries:#?}") };
+    assert_eq!(refused["PRIORITY"], "3");
+    assert_eq!(daemon.lines(), [""; 0], "nothing is told twice");
+}
+
+#[test]
 fn a_journal_that_goes_away_neither_ends_nor_holds_up_the_service() {
     let stage = Stage::new();
     set_format(&stage, "journal");

@@ -7,6 +7,32 @@ use crate::harness::{Stage, policy, stderr, text, until};
 const BROKEN: &str = "[policy.month]\naccount = \"shop\"\nproduct = \"redsi\"\n";
 
 #[test]
+fn settings_refused_at_the_start_are_one_event_in_the_format_that_can_be_read_of_them() {
+    let stage = Stage::new();
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let settings = std::fs::read_to_string(stage.folder().join("renewd.toml")).unwrap();
+    let refused = |format: &str| {
+        let wrong = settings.replace("level = \"info\"", "level = \"loud\"");
+        stage.edit_settings(|_| wrong.replace("format = \"json\"", format));
+        let output = stage.renewd(&["run"]);
+        assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+        stderr(&output)
+    };
+    // To a pipe `auto` is JSON too, and a word that is no format is as good as none.
+    for format in ["format = \"json\"", "format = \"auto\"", "format = \"yaml\"", ""] {
+        let said = refused(format);
+        let event: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
+        assert_eq!((&event["event"], &event["level"]), (&"config.refused".into(), &"ERROR".into()), "{said}");
+        let message = text(&event, "message");
+        assert!(message.contains("renewd.toml") && message.contains("\"loud\""), "{message}");
+        assert_eq!(event["mistakes"], if format.contains("yaml") { 2 } else { 1 });
+    }
+    let said = refused("format = \"text\"");
+    assert!(said.contains("config.refused") && said.contains("\"loud\""), "{said}");
+    assert!(!stage.database().exists() && stage.cloud.requests().is_empty());
+}
+
+#[test]
 fn a_broken_set_with_none_ever_accepted_ends_with_78_and_makes_no_database() {
     let stage = Stage::new();
     stage.write_policies(BROKEN);
