@@ -87,13 +87,29 @@ impl SecondWatch {
     async fn log_act(&self, act: &Act) -> Result<(), StoreError> {
         let Act { person, event, subject, said, note, .. } = act;
         let note = note.as_deref().unwrap_or("no note");
-        let said = said.as_deref().unwrap_or_default();
+        let until = said.as_deref();
+        let said = until.unwrap_or_default();
+        let (account, policy) = PauseScope::names_in(subject);
         match event.as_str() {
             "account.paused" => {
-                tracing::warn!(event = "account.paused", person, "{person} paused {subject}: {note}");
+                let how_long = until.map(|until| format!(" until {until}")).unwrap_or_default();
+                tracing::warn!(
+                    event = "account.paused",
+                    account,
+                    policy,
+                    until,
+                    person,
+                    "{person} paused {subject}{how_long}: {note}"
+                );
             }
             "account.resumed" => {
-                tracing::info!(event = "account.resumed", person, "{person} resumed {subject}");
+                tracing::info!(
+                    event = "account.resumed",
+                    account,
+                    policy,
+                    person,
+                    "{person} resumed {subject}"
+                );
             }
             "schedule.fired" => {
                 tracing::info!(

@@ -43,6 +43,13 @@ impl PauseScope {
     }
 }
 
+impl PauseScope {
+    /// The account and the policy that its words, as [`Display`](std::fmt::Display) has them, speak of.
+    pub fn names_in(words: &str) -> (Option<&str>, Option<&str>) {
+        (words.strip_prefix("account "), words.strip_prefix("policy "))
+    }
+}
+
 impl std::fmt::Display for PauseScope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -135,7 +142,7 @@ pub struct Act {
     pub person: String,
     pub event: String,
     pub subject: String,
-    /// What came of it, in words.
+    /// What came of it, in words; of a pause the time until which it holds.
     pub said: Option<String>,
     pub note: Option<String>,
 }
@@ -292,7 +299,8 @@ impl Change for SetPause {
             .bind(&row.word.person)
             .execute(&mut *conn)
             .await?;
-            write_act("account.paused", &row.scope.to_string(), None, &row.word, conn).await?;
+            let until = row.until_ms.and_then(|until| at(until).ok()).map(written_time::in_millis);
+            write_act("account.paused", &row.scope.to_string(), until.as_deref(), &row.word, conn).await?;
         }
         Ok(vec![(); rows.len()])
     }

@@ -48,6 +48,11 @@ fn while_everything_an_account_or_a_policy_is_paused_nothing_is_ordered_and_resu
         assert!(
             daemon.events(event).iter().all(|event| event["level"] == level && event["person"] == "operator")
         );
+        let fields = |name: &str| daemon.events(event).iter().filter(|event| event[name].is_string()).count();
+        assert!(fields("account") > 0 && fields("policy") > 0, "{:#?}", daemon.events(event));
+        assert!(
+            daemon.events(event).iter().all(|event| event["account"].is_null() || event["account"] == "shop")
+        );
     }
     daemon.stop();
     stage.assert_agreement();
@@ -120,6 +125,8 @@ fn a_pause_ends_by_itself_at_its_time() {
     stage.write_policies(&policy("month", &["crs-sandbox-2"], ""));
     let daemon = stage.start();
     let order = stage.until_order("crs-sandbox-2", "confirmed");
+    let logged = daemon.until_event("account.paused");
+    assert_eq!(crate::harness::instant(&logged["until"]), paused, "{logged:#}");
     daemon.stop();
     assert!(crate::harness::instant(&order["sent_at"]) >= paused, "{order:#}");
     stage.assert_agreement();
