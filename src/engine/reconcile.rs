@@ -427,7 +427,9 @@ fn log_verdict(order: &OpenOrder, verdict: &Verdict, next: AfterConfirmed) {
                 "the unknown order for {instance} was placed: its number is {order_id}");
         }
         Verdict::NotOrdered { .. } | Verdict::DoneElsewhere { .. } => {
-            job_event!(warn, "order.refused", order, { order_row = row.0, },
+            let is_elsewhere = matches!(verdict, Verdict::DoneElsewhere { .. });
+            let code = if is_elsewhere { DONE_ELSEWHERE } else { NOT_ORDERED };
+            job_event!(warn, "order.refused", order, { order_row = row.0, class = %Class::Unknown, code, },
                 "the unknown order for {instance} is settled: {}", finding(order, verdict));
         }
         Verdict::Void { .. } => {

@@ -44,6 +44,10 @@ fn whatever_spoils_an_answer_before_or_after_the_charge_each_instance_is_charged
     for id in &all {
         stage.until_order(id, "confirmed");
     }
+    for id in &before {
+        let refused = daemon.until_event_that("order.refused", |event| event["instance"] == id.as_str());
+        assert_eq!((&refused["class"], &refused["code"]), (&"unknown".into(), &"NotOrdered".into()));
+    }
     daemon.stop();
 
     stage.assert_agreement();
