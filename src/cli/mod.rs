@@ -255,6 +255,11 @@ async fn open_or_make_store(path: &Path) -> Result<Result<(Config, Store), ExitC
         Ok(config) => config,
         Err(code) => return Ok(Err(code)),
     };
+    let store = make_store(&config).await?;
+    Ok(Ok((config, store)))
+}
+
+async fn make_store(config: &Config) -> Result<Store, Failure> {
     let (store, is_made) = Store::open_or_make(&config.database).await?;
     if is_made {
         output::say(&format!(
@@ -262,7 +267,7 @@ async fn open_or_make_store(path: &Path) -> Result<Result<(Config, Store), ExitC
             config.database.display()
         ));
     }
-    Ok(Ok((config, store)))
+    Ok(store)
 }
 
 /// As [`open_store`], for a command that only reads: it needs no more rights than that.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::person::person;
 use super::time_argument::{Direction, TimeArgument};
 use super::times::Times;
-use super::{Failure, Outcome, open_or_make_store, open_store, output};
+use super::{Failure, Outcome, load_for_database, make_store, open_or_make_store, open_store, output};
 use crate::config::{self, Config, Environment};
 use crate::domain::order::{OrderId, OrderRow};
 use crate::domain::product::{AccountName, PolicyName};
@@ -100,8 +100,8 @@ pub(super) struct RetryArgs {
 }
 
 pub(super) async fn pause(config: &Path, args: &PauseArgs) -> Outcome {
-    let (config, store) = match open_or_make_store(config).await? {
-        Ok(opened) => opened,
+    let config = match load_for_database(config) {
+        Ok(config) => config,
         Err(code) => return Ok(code),
     };
     let word = args.note.word();
@@ -109,6 +109,7 @@ pub(super) async fn pause(config: &Path, args: &PauseArgs) -> Outcome {
     if until.is_some_and(|until| until <= word.at) {
         return Err("the time given to --until is already past: nothing was paused".into());
     }
+    let store = make_store(&config).await?;
     let scope = scope(&args.scope, &config, &store).await?;
     store.pause(&scope, until, &word).await?;
     let times = Times::of(&config, false)?;

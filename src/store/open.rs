@@ -54,6 +54,11 @@ pub enum OpenError {
     Newer { path: PathBuf, found: i64, known: i64 },
     #[error("the database {} is of an older renewd: start the service once, it brings it up to date", .0.display())]
     Older(PathBuf),
+    #[error(
+        "the database {} is empty, not even a schema is in it: where it held records before, put a backup in its place \
+         before the service starts; otherwise start the service, which fills it", .0.display()
+    )]
+    Empty(PathBuf),
     #[error("another renewd (pid {pid}) already runs on the database {}: nothing was touched", path.display())]
     SecondDaemon { path: PathBuf, pid: String },
     #[error("the lock file {} cannot be used: {error}", path.display())]
@@ -334,7 +339,11 @@ async fn check_schema(path: &Path) -> Result<(), OpenError> {
     }
     let schema = schema_of(path).await?;
     schema.not_newer(path)?;
-    if schema.found < schema.known { Err(OpenError::Older(path.to_owned())) } else { Ok(()) }
+    match schema.found {
+        0 => Err(OpenError::Empty(path.to_owned())),
+        found if found < schema.known => Err(OpenError::Older(path.to_owned())),
+        _ => Ok(()),
+    }
 }
 
 pub(super) async fn schema_of(path: &Path) -> Result<Schema, OpenError> {

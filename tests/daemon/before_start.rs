@@ -32,6 +32,25 @@ fn a_pause_before_the_first_start_holds_from_the_first_moment_on() {
 }
 
 #[test]
+fn a_pause_until_a_time_that_is_past_makes_no_database_and_an_empty_one_is_called_empty() {
+    let stage = Stage::new();
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let refused = stage.renewd(&["pause", "--until", "2020-01-01"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("already past"), "{}", stderr(&refused));
+    assert!(!stage.database().exists());
+
+    fs::write(stage.database(), "").unwrap();
+    for arguments in [&["status"][..], &["trigger", "month"]] {
+        let output = stage.renewd(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = stderr(&output);
+        assert!(said.contains("is empty") && said.contains("a backup"), "{arguments:?}: {said}");
+    }
+    assert_eq!(fs::metadata(stage.database()).unwrap().len(), 0);
+}
+
+#[test]
 fn what_only_the_files_name_can_be_paused_also_while_they_have_mistakes_and_a_slip_of_the_name_pauses_nothing()
  {
     let stage = Stage::new();
