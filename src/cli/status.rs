@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::times::Times;
+use super::why::seen_words;
 use super::{Outcome, ShownArgs, open_store_to_read, output};
 use crate::config::{self, Config, Environment, OnDisk};
 use crate::domain::written_time;
@@ -136,10 +137,7 @@ fn words(status: &Status, times: &Times) -> String {
         ));
     }
     for row in status.at_risk.iter().take(RISKS_SHOWN) {
-        let expiry = match row.expires_at.as_deref() {
-            Some(at) => format!("expires {}", times.text(Some(at))),
-            None => "expiry never observed".to_owned(),
-        };
+        let expiry = seen_words(row, times);
         lines.push(format!(
             "AT RISK   {} ({}), {expiry}: `renewd why {}`",
             row.instance, row.policy, row.instance

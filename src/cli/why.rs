@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use super::lists::error_words;
 use super::times::Times;
-use super::{EXIT_FAILED, Outcome, ShownArgs, open_store_to_read, output};
+use super::{EXIT_FAILED, Failure, Outcome, ShownArgs, open_store_to_read, output};
 use crate::domain::failure::Class;
-use crate::store::Story;
+use crate::store::{Filter, InstanceRow, PolicyRow, Store, Story};
 
 #[derive(Debug, Args)]
 pub(super) struct WhyArgs {
@@ -36,16 +36,71 @@ pub(super) async fn why(config: &Path, args: &WhyArgs) -> Outcome {
     if args.shown.json {
         return output::print_json(&stories);
     }
-    if stories.is_empty() {
+    let times = Times::of(&config, args.shown.utc)?;
+    let mut told: Vec<String> = stories.iter().map(|story| tell(story, &times)).collect();
+    if told.is_empty() {
+        told = before_a_run(&store, &args.instance, &times).await?;
+    }
+    if told.is_empty() {
         output::say(&format!(
-            "renewd: no run of {} yet: either no policy names it (`renewd instances`) or none has fired",
+            "renewd: no policy in force names {}, and it never had a run: `renewd instances` lists those that have one",
             args.instance
         ));
         return Ok(ExitCode::from(EXIT_FAILED));
     }
-    let times = Times::of(&config, args.shown.utc)?;
-    let told: Vec<String> = stories.iter().map(|story| tell(story, &times)).collect();
     output::print(&times.sentence(&told.join("\n\n")))
+}
+
+/// What is known of an instance that a policy names and that has had no run: by each such policy.
+async fn before_a_run(store: &Store, instance: &str, times: &Times) -> Result<Vec<String>, Failure> {
+    let of_instance = Filter { instance: Some(instance.to_owned()), ..Filter::default() };
+    let mut told = Vec::new();
+    for row in store.instances(&of_instance).await? {
+        let of_policy = Filter { policy: Some(row.policy.clone()), limit: Some(1), ..Filter::default() };
+        if let Some(policy) = store.policies(&of_policy).await?.pop() {
+            told.push(tell_before_a_run(&row, &policy, times));
+        }
+    }
+    Ok(told)
+}
+
+fn tell_before_a_run(row: &InstanceRow, policy: &PolicyRow, times: &Times) -> String {
+    let PolicyRow { policy: name, revision, schedule, .. } = policy;
+    let why = if policy.enabled { "its policy has not fired yet" } else { "its policy is disabled" };
+    let mut lines = vec![
+        format!("{} under policy {name} (revision {revision}): no run yet", row.instance),
+        format!("  because   {why}"),
+    ];
+    if policy.enabled {
+        lines.push(format!("  next      {} ({schedule})", times.text(policy.next_due_at.as_deref())));
+    }
+    let look = match &row.observed_at {
+        Some(at) => format!(", last look at {}", times.text(Some(at))),
+        None => String::new(),
+    };
+    lines.push(format!("  seen      {}{look}", seen_words(row, times)));
+    if is_not_visible(row) {
+        lines.push(format!(
+            "  you       correct its id, its region or its account in policy {name} ({}), or grant the key the right \
+             to see it",
+            policy.source
+        ));
+    }
+    lines.join("\n")
+}
+
+fn is_not_visible(row: &InstanceRow) -> bool {
+    row.state.as_deref() == Some("not_visible")
+}
+
+/// What the last look at an instance found of its expiry.
+pub(super) fn seen_words(row: &InstanceRow, times: &Times) -> String {
+    match row.expires_at.as_deref() {
+        _ if is_not_visible(row) => format!("not visible in {} with account {}", row.region, row.account),
+        Some(at) => format!("expires {}", times.text(Some(at))),
+        None if row.observed_at.is_none() => "never looked at yet".to_owned(),
+        None => "shows no readable expiry".to_owned(),
+    }
 }
 
 fn tell(story: &Story, times: &Times) -> String {

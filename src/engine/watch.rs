@@ -122,8 +122,16 @@ impl SecondWatch {
             }
             "run.retry" => {
                 let run: Option<i64> = subject.parse().ok();
+                let failed = match run {
+                    Some(run) => self.engine.store.run(RunId(run)).await?,
+                    None => None,
+                };
+                let failed = failed.as_ref();
                 tracing::info!(
                     event = "run.retry",
+                    policy = failed.map(|run| run.policy.as_str()),
+                    account = failed.map(|run| run.account.as_str()),
+                    instance = failed.map(|run| run.instance.as_str()),
                     run,
                     person,
                     "{person} retries failed run {subject}, {said}: {note}"
@@ -306,9 +314,18 @@ fn cause_words(risk: &Risk) -> (String, String) {
             let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             (format!("its run is {state}{reason}"), "put right what it names".to_owned())
         }
-        Cause::NotFired => (
-            "its policy has not fired yet".to_owned(),
-            "let its schedule fire more often, or renew by hand".to_owned(),
+        Cause::NotFired => ("its policy has not fired yet".to_owned(), todo_before_a_firing(risk)),
+    }
+}
+
+fn todo_before_a_firing(risk: &Risk) -> String {
+    let Risk { policy, account, region, .. } = risk;
+    match risk.is_visible {
+        Some(false) => format!(
+            "correct its id, its region ({region}) or its account ({account}) in policy {policy}, or grant the key the \
+             right to see it"
         ),
+        None => "`renewd check --online` tells what keeps it from being looked at".to_owned(),
+        Some(true) => "let its schedule fire more often, or renew by hand".to_owned(),
     }
 }

@@ -170,7 +170,11 @@ fn a_failed_run_is_retried_by_one_run_with_the_same_due_instant() {
     let run = stage.until_run("crs-sandbox-1", "succeeded");
     assert_eq!((&run["origin"], &run["due_at"]), (&"retry".into(), &failed["due_at"]));
     let logged = daemon.until_event_that("run.retry", |event| event["person"] == "operator");
-    assert_eq!(logged["run"], failed["id"]);
+    for (field, of_run) in
+        [("run", "id"), ("policy", "policy"), ("account", "account"), ("instance", "instance")]
+    {
+        assert_eq!(logged[field], failed[of_run], "{field} of {logged:#}");
+    }
 
     let said = refusal(&stage, &["retry", &number]);
     assert!(said.contains(&format!("was retried by run {}, which is succeeded", run["id"])), "{said}");

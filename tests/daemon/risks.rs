@@ -27,12 +27,18 @@ fn add_accounts(stage: &Stage) {
 }
 
 /// Instance, the state its run comes to, what the event says of the cause, and what to do.
-const CAUSES: [(&str, &str, &str, &str); 8] = [
+const CAUSES: [(&str, &str, &str, &str); 9] = [
     ("crs-budget", "waiting", "budget of 0 orders a day is used up", "raise orders_per_day"),
     ("crs-rights", "waiting", "UnauthorizedOperation", "put right what it names"),
     ("crs-auto", "skipped", "the console's auto-renew is on", "put right what it names"),
     ("crs-unknown", "unknown", "nobody can say whether it was charged", "`renewd resolve"),
     ("crs-sparse", "", "its policy has not fired yet", "fire more often"),
+    (
+        "crs-slip",
+        "",
+        "its policy has not fired yet",
+        "correct its id, its region (ap-guangzhou) or its account (shop) in policy sparse",
+    ),
     ("crs-absent", "failed", "not visible in ap-guangzhou with account shop", "put right what it names"),
     ("crs-poor", "waiting", "account poor is paused by renewd", "top the account up"),
     ("crs-disabled", "", "policy disabled is disabled", "enable it"),
@@ -43,7 +49,9 @@ fn each_cause_that_leads_to_a_lapse_is_told_with_what_to_do() {
     let stage = Stage::new();
     add_accounts(&stage);
     stage.cloud.set_balance(POOR_KEY, renewd::domain::money::Fen::new(0));
-    for (instance, ..) in CAUSES.iter().filter(|(instance, ..)| *instance != "crs-absent") {
+    for (instance, ..) in
+        CAUSES.iter().filter(|(instance, ..)| !["crs-absent", "crs-slip"].contains(instance))
+    {
         stage.expires_in_days(instance, 2);
     }
     stage.change("crs-auto", json!({ "auto_renew": true }));
@@ -63,7 +71,7 @@ fn each_cause_that_leads_to_a_lapse_is_told_with_what_to_do() {
             of("tight", policy("budget", &["crs-budget"], "")),
             of("poor", policy("poor", &["crs-poor"], "")),
             policy("near", &["crs-rights", "crs-auto", "crs-unknown", "crs-absent"], ""),
-            policy("sparse", &["crs-sparse"], "").replace("* * * * * *", "0 0 1 1 *"),
+            policy("sparse", &["crs-sparse", "crs-slip"], "").replace("* * * * * *", "0 0 1 1 *"),
             policy("disabled", &["crs-disabled"], "enabled = false"),
         ]
         .concat(),
@@ -91,6 +99,9 @@ fn each_cause_that_leads_to_a_lapse_is_told_with_what_to_do() {
     }
     let status = stage.status();
     assert_eq!(status["at_risk"].as_array().map(Vec::len), Some(CAUSES.len()), "{status:#}");
+    assert!(
+        stage.ok(&["status"]).contains("crs-slip (sparse), not visible in ap-guangzhou with account shop")
+    );
     assert!(stage.cloud.ledger().is_empty());
 }
 

@@ -102,3 +102,42 @@ fn each_situation_is_told_with_its_test_its_orders_and_what_comes_next() {
     }
     daemon.stop();
 }
+
+#[test]
+fn before_its_first_run_what_is_known_of_an_instance_is_told_and_only_what_nothing_names_is_a_failure() {
+    let stage = Stage::new();
+    let expires_at = stage.expires_in_days("crs-sandbox-1", 40);
+    let yearly = |policy: String| policy.replace("* * * * * *", "0 0 1 1 *");
+    stage.write_policies(
+        &[
+            yearly(policy("sparse", &["crs-sandbox-1", "crs-slip"], "")),
+            yearly(policy("off", &["crs-sandbox-2"], "enabled = false")),
+        ]
+        .concat(),
+    );
+    let daemon = stage.start();
+    let told = |instance: &str, words: &[&str]| {
+        let tell = || stage.ok(&["why", instance]);
+        let fits = |told: &String| words.iter().all(|word| told.contains(word));
+        until_or_tell(&format!("{instance} is told with {words:?}"), || Some(tell()).filter(fits), tell)
+    };
+    let day = expires_at.strftime("expires %Y-%m-%d").to_string();
+    let seen =
+        told("crs-sandbox-1", &["under policy sparse", "no run yet", "-01-01 00:00:00Z (0 0 1 1 *)", &day]);
+    assert!(!seen.contains("you  "), "{seen}");
+    told(
+        "crs-slip",
+        &[
+            "has not fired yet",
+            "not visible in ap-guangzhou with account shop, last look",
+            "in policy sparse (",
+        ],
+    );
+    told("crs-sandbox-2", &["its policy is disabled"]);
+    daemon.stop();
+
+    let unknown = stage.renewd(&["why", "crs-nobodys"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    let said = String::from_utf8(unknown.stderr).unwrap();
+    assert!(said.contains("no policy in force names crs-nobodys"), "{said}");
+}
