@@ -118,7 +118,7 @@ pub(super) async fn answer(
     let words = || words(&checked, &config.policies, loaded.warnings.len() + observed.len());
     if !args.online {
         let text = if args.json { serde_json::to_string_pretty(&checked)? } else { words() };
-        return Ok(Ok(Answer { text, exit: 0 }));
+        return Ok(Ok(Answer { text, left_out: Vec::new(), exit: 0 }));
     }
     let inspected = online::inspect(config, &set.policies, environment, clock).await?;
     let text = if args.json {
@@ -126,7 +126,7 @@ pub(super) async fn answer(
     } else {
         format!("{}\n\n{}", words(), online::words(&inspected, &config.timezone))
     };
-    Ok(Ok(Answer { text, exit: if inspected.errors > 0 { EXIT_FAILED } else { 0 } }))
+    Ok(Ok(Answer { text, left_out: Vec::new(), exit: if inspected.errors > 0 { EXIT_FAILED } else { 0 } }))
 }
 
 /// Tells all mistakes of a set that no command goes by.

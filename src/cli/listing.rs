@@ -56,6 +56,13 @@ impl Listing {
         text
     }
 
+    /// The heads of the columns that the first page had no room for.
+    pub(super) fn left_out(&self) -> Vec<&'static str> {
+        let is_shown = |column: usize| self.shown.iter().any(|(shown, _)| *shown == column);
+        let columns = self.columns.iter().enumerate();
+        columns.filter(|(column, _)| !is_shown(*column)).map(|(_, (head, _))| *head).collect()
+    }
+
     /// What is kept whole may be longer on a later page.
     fn widen(&mut self, needed: &[usize], is_fitted: bool) {
         for (column, width) in &mut self.shown {
@@ -145,6 +152,18 @@ mod tests {
     fn page(list: &mut Listing, rows: &[Vec<String>], width: Option<usize>) -> String {
         rows.iter().for_each(|row| list.add(row.clone()));
         list.text(width)
+    }
+
+    #[test]
+    fn what_has_no_room_is_known_by_its_head() {
+        let left_out = |width| {
+            let mut list = Listing::new(COLUMNS);
+            page(&mut list, &[row("7", "the balance is too low: top up the account")], width);
+            list.left_out()
+        };
+        assert_eq!(left_out(None), [""; 0]);
+        assert_eq!(left_out(Some(60)), ["DUE"]);
+        assert_eq!(left_out(Some(30)), ["DUE", "REASON"]);
     }
 
     fn render(width: Option<usize>) -> String {

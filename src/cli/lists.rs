@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::listing::Listing;
 use super::listing::Room::{self, Cut, Kept, LeftOut};
-use super::output::{JsonArray, Output, or_dash, width};
+use super::output::{JsonArray, Output, or_dash, say_left_out, width};
 use super::times::Times;
 use super::{ListArgs, Outcome, open_store_to_read};
 use crate::store::{InstanceRow, Listed, OrderRecord, Pages, PolicyRow, RunRecord};
@@ -59,6 +59,7 @@ async fn print_table<R: Listed>(
         let is_heard = output.write(&(list.text(width()) + "\n"))?;
         page = pages.next().await?;
         if page.is_none() || !is_heard {
+            say_left_out(&list.left_out());
             return Ok(ExitCode::SUCCESS);
         }
     }

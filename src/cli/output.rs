@@ -13,12 +13,16 @@ use crate::domain::money::Fen;
 /// What a command has to say, and the exit code that goes with it.
 pub(super) struct Answer {
     pub(super) text: String,
+    /// The heads of the columns that its table has no room for.
+    pub(super) left_out: Vec<&'static str>,
     pub(super) exit: u8,
 }
 
 impl Answer {
     pub(super) fn print(&self) -> Outcome {
-        print(&self.text).map(|_| ExitCode::from(self.exit))
+        print(&self.text)?;
+        say_left_out(&self.left_out);
+        Ok(ExitCode::from(self.exit))
     }
 }
 
@@ -94,6 +98,13 @@ impl JsonArray {
 pub(super) fn width() -> Option<usize> {
     // A width of nothing is one that nobody knows.
     table(&[]).width().filter(|width| *width > 0).map(usize::from)
+}
+
+/// Tells a person at a terminal which columns a table had no room for.
+pub(super) fn say_left_out(heads: &[&str]) {
+    if !heads.is_empty() && io::stderr().is_terminal() {
+        say(&format!("renewd: no room for {}: a wider terminal or --json shows them", heads.join(", ")));
+    }
 }
 
 /// A message for the person, on stderr. Where nobody can read it there is nobody to complain to.

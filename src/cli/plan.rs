@@ -70,14 +70,14 @@ pub(super) async fn answer(
         Ok(foreseen) => foreseen,
         Err(code) => return Ok(Err(code)),
     };
-    let text = if args.json {
-        serde_json::to_string_pretty(&json::Foretold::of(&foreseen))?
+    let (text, left_out) = if args.json {
+        (serde_json::to_string_pretty(&json::Foretold::of(&foreseen))?, Vec::new())
     } else {
         words::of(&foreseen, width)
     };
     let mut troubles = foreseen.plan.accounts.iter().flat_map(|account| &account.troubles);
     let is_blind = troubles.any(|trouble| trouble.is_blind);
-    Ok(Ok(Answer { text, exit: if is_blind { EXIT_FAILED } else { 0 } }))
+    Ok(Ok(Answer { text, left_out, exit: if is_blind { EXIT_FAILED } else { 0 } }))
 }
 
 /// The plan, or the exit code after the files were refused.

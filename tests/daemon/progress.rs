@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::process::Command;
 use std::time::Duration;
 
 use renewd::sandbox::faults::{Effect, Fault, Spoilt};
@@ -26,11 +27,20 @@ fn stall(stage: &Stage) {
 
 /// All that the command writes to the terminal that it runs on.
 fn on_a_terminal(stage: &Stage, arguments: &[&str]) -> String {
+    on_a_terminal_of(0, stage, arguments)
+}
+
+/// As [`on_a_terminal`]; of 0 columns is one whose width nobody knows.
+fn on_a_terminal_of(columns: u16, stage: &Stage, arguments: &[&str]) -> String {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();
     let slave = || File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let mut stty = Command::new("stty");
+    assert!(stty.args(["cols", &columns.to_string()]).stdin(slave()).status().unwrap().success());
+    // It holds the terminal open as well.
+    drop(stty);
     let mut command = harness::command(stage.folder(), arguments);
     let mut child = command.env("TERM", "xterm").stdout(slave()).stderr(slave()).spawn().unwrap();
     // It holds the terminal open for writing.
@@ -61,5 +71,26 @@ fn piped_nothing_is_shown_of_the_way() {
         stall(&stage);
         let output = stage.renewd(arguments);
         assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_terminal_too_narrow_for_a_table_is_told_which_columns_it_does_not_show() {
+    let stage = slow_stage();
+    let daemon = stage.start();
+    stage.until_order("crs-1", "confirmed");
+    daemon.stop();
+    for (arguments, left_out) in
+        [(&["orders"][..], "ACTION, MONTHS"), (&["runs"], "ATTEMPTS"), (&["plan", "--offline"], "POLICY")]
+    {
+        let narrow = on_a_terminal_of(60, &stage, arguments);
+        let told =
+            narrow.lines().find(|line| line.contains("no room for")).unwrap_or_else(|| panic!("{narrow}"));
+        assert!(told.contains(left_out) && told.contains("--json shows them"), "{told}");
+        for columns in [0, 400] {
+            let wide = on_a_terminal_of(columns, &stage, arguments);
+            assert!(!wide.contains("no room for"), "{wide}");
+        }
+        assert!(stderr(&stage.renewd(arguments)).is_empty(), "piped, nothing is left out");
     }
 }

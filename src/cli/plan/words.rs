@@ -15,10 +15,12 @@ use crate::engine::plan::{AccountPlan, Balance, Line, Mark, Plan};
 /// More warnings of one kind are counted.
 const WARNINGS_SHOWN: usize = 10;
 
-pub(super) fn of(foreseen: &Foreseen, width: Option<usize>) -> String {
+/// The text, and the heads of the columns that it has no room for.
+pub(super) fn of(foreseen: &Foreseen, width: Option<usize>) -> (String, Vec<&'static str>) {
     let zone = zone_of(&foreseen.zone);
     let mut text = head(foreseen, &zone);
-    text += &table(&foreseen.plan, &zone).text(width);
+    let mut table = table(&foreseen.plan, &zone);
+    text += &table.text(width);
     text += "\n\n";
     for account in &foreseen.plan.accounts {
         text += &account_words(account, foreseen, &zone);
@@ -27,7 +29,7 @@ pub(super) fn of(foreseen: &Foreseen, width: Option<usize>) -> String {
     for warning in warnings(foreseen) {
         text += &format!("warning: {warning}\n");
     }
-    text + &closing(&foreseen.plan)
+    (text + &closing(&foreseen.plan), table.left_out())
 }
 
 fn head(foreseen: &Foreseen, zone: &TimeZone) -> String {
