@@ -60,6 +60,10 @@ impl<T: Listed> Listing<T> {
             let count = entries.len();
             return Err(unreadable(format!("`{}` lists {count} instances and there are more", T::LIST)));
         }
+        // One that is listed under no name may be any of those that seem to be missing.
+        if entries.iter().any(|entry| entry.names().next().is_none()) && look.ids.iter().any(is_missing) {
+            return Err(unreadable(format!("`{}` lists an instance without its id", T::LIST)));
+        }
         let presence = |id: &InstanceId| {
             by_name
                 .get(id.as_str())
