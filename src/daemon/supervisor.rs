@@ -129,26 +129,13 @@ fn words(glance: &Glance) -> String {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-    use jiff::tz::TimeZone;
-
     use super::*;
-    use crate::clock::ManualClock;
-    use crate::engine::Settings;
-    use crate::retry::Pace;
-    use crate::store::{DaemonLock, Store};
 
     #[tokio::test]
     async fn the_pulse_beats_while_the_scheduler_ticks_and_the_writer_answers_and_at_no_other_time() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("renewd.db");
-        let lock = DaemonLock::acquire(&path).unwrap();
-        let store = Store::open_for_daemon(&path, &lock).await.unwrap();
-        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
         let second = Duration::from_secs(1);
-        let pace = Pace { first_delay: second, max_delay: second, max_attempts: 1 };
-        let settings = Settings { pace, settle: second, zone: TimeZone::UTC };
-        let engine = Arc::new(Engine::new(store, clock.clone(), Vec::new(), settings));
+        let (engine, clock, _lock) = Engine::alone(folder.path()).await;
         let pulse = Pulse::new(Arc::clone(&engine));
 
         assert!(!pulse.is_working().await, "the scheduler has not ticked yet");

@@ -256,3 +256,20 @@ fn note_database(engine: &Engine, part: &str, failures: &mut u32, error: Option<
         engine.end(End::Damaged { found: error.to_string() });
     }
 }
+
+#[cfg(test)]
+impl Engine {
+    /// For tests of whoever watches it: a database of its own, no account, and a clock that moves when told.
+    pub(crate) async fn alone(
+        folder: &std::path::Path,
+    ) -> (Arc<Engine>, Arc<crate::clock::ManualClock>, crate::store::DaemonLock) {
+        let path = folder.join("renewd.db");
+        let lock = crate::store::DaemonLock::acquire(&path).unwrap();
+        let store = Store::open_for_daemon(&path, &lock).await.unwrap();
+        let clock = Arc::new(crate::clock::ManualClock::new(Timestamp::UNIX_EPOCH));
+        let second = Duration::from_secs(1);
+        let pace = Pace { first_delay: second, max_delay: second, max_attempts: 1 };
+        let settings = Settings { pace, settle: second, zone: TimeZone::UTC };
+        (Arc::new(Engine::new(store, clock.clone(), Vec::new(), settings)), clock, lock)
+    }
+}

@@ -57,26 +57,13 @@ impl Answer for Readiness {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-    use jiff::tz::TimeZone;
-
     use super::*;
-    use crate::clock::ManualClock;
-    use crate::engine::Settings;
-    use crate::retry::Pace;
-    use crate::store::{DaemonLock, Store};
 
     #[tokio::test]
     async fn a_scheduler_that_has_not_looked_yet_or_not_for_long_is_not_ready_and_neither_is_a_stop() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("renewd.db");
-        let lock = DaemonLock::acquire(&path).unwrap();
-        let store = Store::open_for_daemon(&path, &lock).await.unwrap();
-        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
         let second = Duration::from_secs(1);
-        let pace = Pace { first_delay: second, max_delay: second, max_attempts: 1 };
-        let settings = Settings { pace, settle: second, zone: TimeZone::UTC };
-        let engine = Arc::new(Engine::new(store, clock.clone(), Vec::new(), settings));
+        let (engine, clock, _lock) = Engine::alone(folder.path()).await;
         let readiness = Readiness::new(Arc::clone(&engine));
 
         let why = async || readiness.judge().await.unwrap_err();
