@@ -53,6 +53,9 @@ impl Reconcile {
     pub async fn step(&self) -> Result<Step, StoreError> {
         let (engine, account) = (&self.engine, &self.account);
         let now = engine.now();
+        if !engine.store.has_orders_to_follow(&account.name, now).await? {
+            return Ok(Step::Idle);
+        }
         let open = engine
             .store
             .orders_to_look_at(&account.name, account.provider, engine.epoch(), now, ROUND)

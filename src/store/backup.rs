@@ -69,7 +69,7 @@ impl Store {
         let Some(copy) = copy.to_str() else {
             return Err(sqlx::Error::Configuration("the file's name is not UTF-8".into()));
         };
-        sqlx::query("VACUUM INTO ?1").bind(copy).execute(&self.readers).await?;
+        sqlx::query("VACUUM INTO ?1").bind(copy).execute(&mut *self.readers.get().await?).await?;
         Ok(())
     }
 

@@ -49,7 +49,9 @@ impl Store {
 
     /// The epoch in force and the process that began it.
     pub async fn epoch_in_force(&self) -> Result<(Epoch, i64), StoreError> {
-        let row = sqlx::query("SELECT epoch, coalesce(pid, 0) FROM daemon").fetch_one(&self.readers).await?;
+        let row = sqlx::query("SELECT epoch, coalesce(pid, 0) FROM daemon")
+            .fetch_one(&mut *self.readers.get().await?)
+            .await?;
         Ok((Epoch(row.get(0)), row.get(1)))
     }
 
@@ -60,7 +62,7 @@ impl Store {
     }
 
     pub async fn set_in_force(&self) -> Result<SetInForce, StoreError> {
-        set_in_force(&self.readers).await
+        set_in_force(&mut *self.readers.get().await?).await
     }
 }
 

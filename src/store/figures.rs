@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use sqlx::{FromRow, Row, SqliteConnection};
+use sqlx::{Acquire, FromRow, Row, SqliteConnection};
 
 use super::people::{Pause, pauses};
 use super::risk::{is_on_its_way, may_be_at_risk};
@@ -97,7 +97,8 @@ impl Store {
     /// # Errors
     /// The database could not be read.
     pub async fn figures(&self, now: Timestamp) -> Result<Figures, StoreError> {
-        let mut moment = self.readers.begin().await?;
+        let mut reader = self.readers.get().await?;
+        let mut moment = reader.begin().await?;
         let conn = &mut *moment;
         let (orders_unknown, orders_for_person) = open_orders(conn).await?;
         let firings = counts(conn, "SELECT kind, firings FROM firing_counts").await?;
@@ -122,7 +123,8 @@ impl Store {
     /// # Errors
     /// The database could not be read.
     pub async fn glance(&self, now: Timestamp) -> Result<Glance, StoreError> {
-        let mut moment = self.readers.begin().await?;
+        let mut reader = self.readers.get().await?;
+        let mut moment = reader.begin().await?;
         let conn = &mut *moment;
         Ok(Glance {
             runs: counts(conn, RUN_COUNTS).await?,

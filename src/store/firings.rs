@@ -89,7 +89,7 @@ impl Store {
              FROM schedules s WHERE s.next_due_ms <= ?1 ORDER BY s.next_due_ms",
         )
         .bind(ms(by))
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         rows.iter()
             .map(|row| {
@@ -127,7 +127,7 @@ impl Store {
              WHERE p.name = ?1 AND p.stopped_at_ms IS NULL",
         )
         .bind(policy)
-        .fetch_optional(&self.readers)
+        .fetch_optional(&mut *self.readers.get().await?)
         .await?;
         next.flatten().map(at).transpose()
     }
@@ -140,7 +140,7 @@ impl Store {
         let rows =
             sqlx::query("SELECT id, expression, zone, watermark_ms FROM schedules WHERE watermark_ms > ?1")
                 .bind(ms(now))
-                .fetch_all(&self.readers)
+                .fetch_all(&mut *self.readers.get().await?)
                 .await?;
         rows.iter()
             .map(|row| {
@@ -155,7 +155,7 @@ impl Store {
             "SELECT s.id, s.expression, s.zone, s.watermark_ms FROM schedules s WHERE s.next_due_ms IS NULL AND EXISTS
                  (SELECT 1 FROM policies p WHERE p.schedule_id = s.id AND p.stopped_at_ms IS NULL)",
         )
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         rows.iter()
             .map(|row| {
@@ -320,6 +320,12 @@ struct QueueRuns {
 
 impl Change for QueueRuns {
     type Reply = Option<Vec<Fired>>;
+
+    async fn without_change(&self, conn: &mut SqliteConnection) -> sqlx::Result<Option<Self::Reply>> {
+        let has_firing: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM firings)").fetch_one(conn).await?;
+        Ok((!has_firing).then_some(None))
+    }
 
     async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Self::Reply>> {
         let mut replies = Vec::with_capacity(rows.len());

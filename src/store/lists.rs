@@ -121,7 +121,7 @@ where
 }
 
 async fn rows_of(query: &mut Query, store: &Store) -> Result<Vec<SqliteRow>, StoreError> {
-    Ok(query.build().fetch_all(&store.readers).await?)
+    Ok(query.build().fetch_all(&mut *store.readers.get().await?).await?)
 }
 
 impl Listed for RunRecord {

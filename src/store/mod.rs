@@ -1,7 +1,7 @@
 //! SQLite: the plan, the queue, the money and what was seen. All SQL of renewd lives in this room.
 //!
 //! Writes go through one [`writer`]: callers hand it typed changes and wait for the commit; it commits all
-//! that wait in one transaction, one statement a kind. Reads use their own pool (WAL).
+//! that wait in one transaction, one statement a kind. Reads have connections of their own (WAL).
 //!
 //! Invariant: no transaction is open while a cloud is called; none is ever handed out of this room.
 
@@ -18,6 +18,8 @@ mod open;
 mod people;
 mod policies;
 mod policy_files;
+mod promote;
+mod readers;
 mod reads;
 mod risk;
 mod runs;
@@ -31,7 +33,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
-use sqlx::SqlitePool;
 use thiserror::Error;
 
 pub use backup::{BackupError, COPY};
@@ -58,6 +59,7 @@ pub use settings::SettingsInForce;
 pub use standing::{OpenRow, Past, Spent, Standing, Subject, UnfinishedRun};
 pub use trouble::Trouble;
 
+use readers::Readers;
 use trouble::Explained;
 use writer::Writer;
 
@@ -65,7 +67,7 @@ use writer::Writer;
 #[derive(Clone)]
 pub struct Store {
     writer: Writer,
-    readers: SqlitePool,
+    readers: Readers,
     /// Whether what is read is taken for immutable: no daemon wrote to it when it was opened.
     is_at_rest: bool,
     path: PathBuf,

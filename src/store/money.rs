@@ -215,7 +215,7 @@ impl Store {
         )
         .bind(claim.job.run.0)
         .bind(cycle.map(|cycle| cycle.to_string()))
-        .fetch_optional(&self.readers)
+        .fetch_optional(&mut *self.readers.get().await?)
         .await?;
         Ok(found.map(|row| Withheld::OpenOrder { row: OrderRow(row.get(0)), same_cycle: row.get(1) }))
     }
@@ -244,7 +244,7 @@ impl Store {
         )
         .bind(text)
         .bind(except.0)
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         Ok(found.into_iter().map(OrderId).collect())
     }

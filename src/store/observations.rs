@@ -59,7 +59,7 @@ impl Store {
         .bind(account.as_str())
         .bind(ms(before))
         .bind(limit)
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         rows.iter()
             .map(|row| {

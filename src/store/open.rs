@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use rustix::fs::Access;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use thiserror::Error;
 
+use super::readers::Readers;
 use super::trouble::{Explained, Trouble};
 use super::writer::Writer;
 use super::{Store, StoreError};
@@ -22,7 +23,6 @@ const SQLITE_OLDEST: (u32, u32, u32) = (3, 51, 3);
 /// What the first migration writes into the file's head: `rnwd`.
 const APPLICATION_ID: i64 = 0x726e_7764;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-const READERS_MAX: u32 = 4;
 /// A status command holds the lock for an instant; a daemon that meets it tries again.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -204,7 +204,7 @@ impl Store {
     pub(super) fn awake(&self) -> Option<Store> {
         let has_woken = self.is_at_rest && !is_at_rest(&self.path);
         has_woken.then(|| {
-            let readers = readers(options(&self.path).read_only(true));
+            let readers = Readers::new(options(&self.path).read_only(true));
             Store { readers, is_at_rest: false, ..self.clone() }
         })
     }
@@ -230,7 +230,7 @@ impl Store {
     }
 
     fn of(conn: SqliteConnection, options: SqliteConnectOptions, path: &Path) -> Store {
-        let readers = readers(options);
+        let readers = Readers::new(options);
         Store { writer: Writer::start(conn), readers, is_at_rest: false, path: path.to_owned() }
     }
 
@@ -245,6 +245,10 @@ struct DataVersion;
 
 impl super::writer::Change for DataVersion {
     type Reply = i64;
+
+    async fn without_change(&self, conn: &mut SqliteConnection) -> sqlx::Result<Option<i64>> {
+        Self::apply(std::slice::from_ref(self), conn).await.map(|versions| versions.first().copied())
+    }
 
     async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<i64>> {
         let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(conn).await?;
@@ -268,10 +272,6 @@ fn reading_options(path: &Path) -> SqliteConnectOptions {
 
 fn is_at_rest(path: &Path) -> bool {
     !with_suffix(path, "-wal").exists()
-}
-
-fn readers(options: SqliteConnectOptions) -> SqlitePool {
-    SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(options)
 }
 
 async fn connect(path: &Path, create: bool) -> Result<SqliteConnection, OpenError> {

@@ -219,7 +219,7 @@ impl Store {
     }
 
     pub async fn pauses(&self, now: Timestamp) -> Result<Vec<Pause>, StoreError> {
-        pauses(now, &self.readers).await
+        pauses(now, &mut *self.readers.get().await?).await
     }
 
     /// A person says that the order was paid, and perhaps its number.

@@ -86,7 +86,7 @@ impl Store {
 
     /// How many there are, the disabled with them.
     pub async fn policies_in_force(&self) -> Result<usize, StoreError> {
-        Ok(in_force(&mut *self.readers.acquire().await?).await?)
+        Ok(in_force(&mut *self.readers.get().await?).await?)
     }
 }
 

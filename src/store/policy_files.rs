@@ -29,13 +29,15 @@ pub struct Kept {
 impl Store {
     /// The digests of accepted files, by path.
     pub async fn policy_files(&self) -> Result<HashMap<String, String>, StoreError> {
-        let rows = sqlx::query("SELECT path, digest FROM policy_files").fetch_all(&self.readers).await?;
+        let rows = sqlx::query("SELECT path, digest FROM policy_files")
+            .fetch_all(&mut *self.readers.get().await?)
+            .await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
     /// The policies of these files, held against the policies of all others.
     pub async fn kept_beside(&self, files: &[String], others: &[PolicyEntry]) -> Result<Kept, StoreError> {
-        let mut conn = self.readers.acquire().await?;
+        let mut conn = self.readers.get().await?;
         let files = json(&files)?;
         let rows = sqlx::query(
             "SELECT s.zone, count(*) FROM json_each(?1) e

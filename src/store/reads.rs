@@ -153,7 +153,7 @@ impl Store {
     pub async fn order(&self, row: OrderRow) -> Result<Option<OrderRecord>, StoreError> {
         let found = sqlx::query("SELECT * FROM orders_v WHERE id = ?1")
             .bind(row.0)
-            .fetch_optional(&self.readers)
+            .fetch_optional(&mut *self.readers.get().await?)
             .await?;
         found.as_ref().map(order_record).transpose()
     }
@@ -161,7 +161,7 @@ impl Store {
     /// Accounts with orders that are not settled yet.
     pub async fn accounts_with_open_orders(&self) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar("SELECT DISTINCT account FROM orders WHERE settled_at_ms IS NULL")
-            .fetch_all(&self.readers)
+            .fetch_all(&mut *self.readers.get().await?)
             .await?)
     }
 
@@ -176,14 +176,14 @@ impl Store {
         }
         let rows = sqlx::query("SELECT * FROM runs_v WHERE id IN (SELECT value FROM json_each(?1))")
             .bind(super::json(&ids)?)
-            .fetch_all(&self.readers)
+            .fetch_all(&mut *self.readers.get().await?)
             .await?;
         rows.iter().map(run_record).collect()
     }
 
     pub async fn instances_at_risk(&self) -> Result<Vec<InstanceRow>, StoreError> {
         Ok(sqlx::query_as("SELECT * FROM instances_v WHERE at_risk ORDER BY expires_at, instance")
-            .fetch_all(&self.readers)
+            .fetch_all(&mut *self.readers.get().await?)
             .await?)
     }
 
@@ -196,7 +196,7 @@ impl Store {
             "SELECT provider, region, instance, expires_at_ms FROM instances WHERE expires_at_ms < ?1 AND visible = 1",
         )
         .bind(ms(before))
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         let identity = |row: &SqliteRow| {
             let provider = Provider::parse(row.get(0))?;
@@ -210,20 +210,20 @@ impl Store {
     /// What `status` shows of the database; `firings` bounds the list of next firings.
     pub async fn status(&self, firings: u32) -> Result<StatusRow, StoreError> {
         let daemon = sqlx::query("SELECT epoch, pid, version, started_at_ms, stopped_at_ms FROM daemon")
-            .fetch_one(&self.readers)
+            .fetch_one(&mut *self.readers.get().await?)
             .await?;
         let runs = sqlx::query_as("SELECT state, count(*) FROM runs GROUP BY state")
-            .fetch_all(&self.readers)
+            .fetch_all(&mut *self.readers.get().await?)
             .await?;
         let unknown_orders = sqlx::query_scalar("SELECT count(*) FROM orders WHERE state = 'unknown'")
-            .fetch_one(&self.readers)
+            .fetch_one(&mut *self.readers.get().await?)
             .await?;
         let next = sqlx::query(
             "SELECT p.name, s.next_due_ms FROM schedules s JOIN policies p ON p.schedule_id = s.id
              WHERE s.next_due_ms IS NOT NULL AND p.stopped_at_ms IS NULL ORDER BY s.next_due_ms, p.name LIMIT ?1",
         )
         .bind(firings)
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         let next_firings = next
             .iter()
@@ -251,7 +251,7 @@ impl Store {
              ORDER BY v.id DESC",
         )
         .bind(instance)
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         let mut stories = Vec::with_capacity(runs.len());
         for row in &runs {
@@ -264,14 +264,14 @@ impl Store {
         let run = run_record(row)?;
         let orders = sqlx::query("SELECT * FROM orders_v WHERE run_id = ?1 ORDER BY id")
             .bind(run.id)
-            .fetch_all(&self.readers)
+            .fetch_all(&mut *self.readers.get().await?)
             .await?;
         let looks = sqlx::query_as(
             "SELECT order_row, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, finding FROM looks
              WHERE order_row IN (SELECT id FROM orders WHERE run_id = ?1) ORDER BY id",
         )
         .bind(run.id)
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         let attempts = sqlx::query_as(
             "SELECT api, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, class, code, request_id,
@@ -279,7 +279,7 @@ impl Store {
              WHERE order_row IN (SELECT id FROM orders WHERE run_id = ?1) ORDER BY id",
         )
         .bind(run.id)
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         let orders = orders.iter().map(order_record).collect::<Result<_, _>>()?;
         Ok(Story { run, verdict: raw(row.get("verdict"))?, orders, looks, attempts })

@@ -83,6 +83,10 @@ pub(super) struct LogRisks {
 impl Change for LogRisks {
     type Reply = Vec<Risk>;
 
+    async fn without_change(&self, conn: &mut SqliteConnection) -> sqlx::Result<Option<Vec<Risk>>> {
+        Ok(to_log(self.now_ms, conn).await?.is_empty().then(Vec::new))
+    }
+
     async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Vec<Risk>>> {
         let mut replies = Vec::with_capacity(rows.len());
         for row in rows {
@@ -92,8 +96,9 @@ impl Change for LogRisks {
     }
 }
 
-async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec<Risk>> {
-    let found = sqlx::query(
+/// The instances whose turn it is.
+async fn to_log(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec<SqliteRow>> {
+    sqlx::query(
         concat!("SELECT p.name, p.account, p.product, p.region, i.instance, i.visible, i.expires_at_ms, r.state, r.reason, i.id,
                 z.scope, z.name, z.kind, z.set_by, z.note, u.id, u.state, p.enabled
          FROM ",
@@ -130,8 +135,12 @@ async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec
     .bind(LAST_DAY_MS)
     .bind(HOUR_MS)
     .bind(NEWCOMER_MS)
-    .fetch_all(&mut *conn)
-    .await?;
+    .fetch_all(conn)
+    .await
+}
+
+async fn log_risks(now_ms: i64, conn: &mut SqliteConnection) -> sqlx::Result<Vec<Risk>> {
+    let found = to_log(now_ms, conn).await?;
     let ids: Vec<i64> = found.iter().map(|row| row.get(9)).collect();
     sqlx::query("UPDATE instances SET risk_logged_at_ms = ?1 WHERE id IN (SELECT value FROM json_each(?2))")
         .bind(now_ms)

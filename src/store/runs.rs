@@ -137,15 +137,6 @@ impl Store {
         let reason = format!("{why}; run {by} of a later firing took over");
         self.writer.submit(TakeOver { elder, reason, now_ms: ms(now) }).await
     }
-
-    /// Queues what has waited long enough; answers which of the accounts have queued runs.
-    pub async fn promote(
-        &self,
-        accounts: &[AccountName],
-        now: Timestamp,
-    ) -> Result<Vec<AccountName>, StoreError> {
-        self.writer.submit(Promote { accounts: accounts.to_vec(), now_ms: ms(now) }).await
-    }
 }
 
 struct ClaimRuns {
@@ -180,6 +171,15 @@ pub(super) use foreign_order;
 
 impl Change for ClaimRuns {
     type Reply = Vec<Claim>;
+
+    async fn without_change(&self, conn: &mut SqliteConnection) -> sqlx::Result<Option<Vec<Claim>>> {
+        let has_queued: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM runs WHERE account = ?1 AND state = 'queued')")
+                .bind(self.account.as_str())
+                .fetch_one(conn)
+                .await?;
+        Ok((!has_queued).then(Vec::new))
+    }
 
     async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Vec<Claim>>> {
         let mut replies = Vec::with_capacity(rows.len());
@@ -456,37 +456,5 @@ impl Change for TakeOver {
             .await?;
         }
         Ok(vec![(); rows.len()])
-    }
-}
-
-struct Promote {
-    accounts: Vec<AccountName>,
-    now_ms: i64,
-}
-
-impl Change for Promote {
-    type Reply = Vec<AccountName>;
-
-    async fn apply(rows: &[Self], conn: &mut SqliteConnection) -> sqlx::Result<Vec<Vec<AccountName>>> {
-        let mut replies = Vec::with_capacity(rows.len());
-        for row in rows {
-            sqlx::query(
-                "UPDATE runs SET state = 'queued', hold = NULL, next_attempt_at_ms = NULL
-                 WHERE state = 'waiting' AND hold <> 'confirmation' AND next_attempt_at_ms <= ?1",
-            )
-            .bind(row.now_ms)
-            .execute(&mut *conn)
-            .await?;
-            let ready: Vec<String> = sqlx::query_scalar(
-                "SELECT value FROM json_each(?1)
-                 WHERE EXISTS (SELECT 1 FROM runs WHERE account = value AND state = 'queued')",
-            )
-            .bind(json(&row.accounts)?)
-            .fetch_all(&mut *conn)
-            .await?;
-            let is_ready = |name: &&AccountName| ready.iter().any(|text| text == name.as_str());
-            replies.push(row.accounts.iter().filter(is_ready).cloned().collect());
-        }
-        Ok(replies)
     }
 }

@@ -38,7 +38,7 @@ impl Store {
 
     pub async fn settings_in_force(&self) -> Result<SettingsInForce, StoreError> {
         let row = sqlx::query("SELECT settings_digest, settings_accepted_at_ms, needs_restart FROM daemon")
-            .fetch_one(&self.readers)
+            .fetch_one(&mut *self.readers.get().await?)
             .await?;
         let needs_restart = row.get::<Option<&str>, _>(2).map_or(Ok(Vec::new()), serde_json::from_str);
         Ok(SettingsInForce {

@@ -131,7 +131,7 @@ impl Store {
         ))
         .bind(json(&asked)?)
         .bind(CYCLE_ADVANCE_MS)
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         subjects.iter().zip(&rows).map(|(subject, row)| standing(subject, row)).collect()
     }
@@ -142,7 +142,7 @@ impl Store {
             "SELECT p.name, s.expression, s.zone, s.watermark_ms, p.active_since_ms, p.enabled, p.retired_at_ms
              FROM policies p JOIN schedules s ON s.id = p.schedule_id",
         )
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         rows.iter().map(|row| Ok((row.get(0), past(row)?))).collect()
     }
@@ -163,7 +163,7 @@ impl Store {
         .bind(account.as_str())
         .bind(ms(day_start))
         .bind(ms(month_start))
-        .fetch_one(&self.readers)
+        .fetch_one(&mut *self.readers.get().await?)
         .await?;
         let (today, this_month) = (Fen::new(row.get(1)), Fen::new(row.get(2)));
         Ok(Spent { orders_today: row.get(0), today, this_month })

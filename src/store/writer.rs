@@ -22,6 +22,15 @@ use crate::clock::Stopwatch;
 pub(super) trait Change: Send + Sync + Sized + 'static {
     type Reply: Send + 'static;
 
+    /// The answer where there is nothing to change, asked before a transaction is begun: an idle daemon's looks find
+    /// nothing, and each would take the file's one lock for it.
+    fn without_change(
+        &self,
+        _conn: &mut SqliteConnection,
+    ) -> impl Future<Output = sqlx::Result<Option<Self::Reply>>> + Send {
+        std::future::ready(Ok(None))
+    }
+
     /// Applies all rows and answers each, in the rows' order.
     fn apply(
         rows: &[Self],
@@ -106,11 +115,19 @@ async fn run(
                 Message::Stop(sender) => stop = Some(sender),
             }
         }
-        let watch = Stopwatch::start();
-        if commit(&mut conn, groups).await == Some(Trouble::Damaged) {
-            is_damaged.store(true, Ordering::SeqCst);
+        for group in &mut groups {
+            if group.answer_unchanged(&mut conn).await == Some(Trouble::Damaged) {
+                is_damaged.store(true, Ordering::SeqCst);
+            }
         }
-        commit_seconds.observe(watch.elapsed().as_secs_f64());
+        groups.retain(|group| !group.is_empty());
+        if !groups.is_empty() {
+            let watch = Stopwatch::start();
+            if commit(&mut conn, groups).await == Some(Trouble::Damaged) {
+                is_damaged.store(true, Ordering::SeqCst);
+            }
+            commit_seconds.observe(watch.elapsed().as_secs_f64());
+        }
         if let Some(sender) = stop {
             use sqlx::Connection;
             if let Err(error) = conn.close().await {
@@ -131,9 +148,6 @@ fn join(groups: &mut Vec<Box<dyn Group>>, change: Box<dyn Group>) {
 
 /// Answers what kept all of it from being committed, if something did.
 async fn commit(conn: &mut SqliteConnection, mut groups: Vec<Box<dyn Group>>) -> Option<Trouble> {
-    if groups.is_empty() {
-        return None;
-    }
     let mut outcome = together(conn, &mut groups).await;
     if let Err(error) = &outcome {
         roll_back(conn).await;
@@ -182,11 +196,15 @@ async fn roll_back(conn: &mut SqliteConnection) {
 }
 
 type Applying<'a> = Pin<Box<dyn Future<Output = sqlx::Result<()>> + Send + 'a>>;
+type Answering<'a> = Pin<Box<dyn Future<Output = Option<Trouble>> + Send + 'a>>;
 
 trait Group: Send {
     fn kind(&self) -> TypeId;
     fn absorb(&mut self, other: Box<dyn Any>);
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
+    fn is_empty(&self) -> bool;
+    /// Answers and lets go of the rows that change nothing; what kept one from being asked, if something did.
+    fn answer_unchanged<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Answering<'a>;
     fn apply_all<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Applying<'a>;
     fn apply_singly<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Applying<'a>;
     /// Tells each caller its own result, or that nothing was committed.
@@ -215,6 +233,34 @@ impl<C: Change> Group for Waiting<C> {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn answer_unchanged<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Answering<'a> {
+        Box::pin(async move {
+            let mut trouble = None;
+            let waiting = mem::take(&mut self.rows).into_iter().zip(mem::take(&mut self.senders));
+            for (row, sender) in waiting {
+                let reply = match row.without_change(conn).await {
+                    Ok(None) => {
+                        self.rows.push(row);
+                        self.senders.push(sender);
+                        continue;
+                    }
+                    Ok(Some(reply)) => Ok(reply),
+                    Err(error) => {
+                        trouble = Some(Trouble::of(&error));
+                        Err(Arc::new(error))
+                    }
+                };
+                // A caller that no longer waits has dropped its future.
+                let _ = sender.send(reply);
+            }
+            trouble
+        })
     }
 
     fn apply_all<'a>(&'a mut self, conn: &'a mut SqliteConnection) -> Applying<'a> {

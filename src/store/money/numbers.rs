@@ -49,7 +49,7 @@ impl Store {
         .bind(account.as_str())
         .bind(ms(now))
         .bind(limit)
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         rows.iter().map(|row| unnumbered(row, account, provider)).collect()
     }

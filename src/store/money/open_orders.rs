@@ -92,9 +92,27 @@ impl Store {
         .bind(epoch.0)
         .bind(limit)
         .bind(LATE_LIST_REMEMBERED_MS)
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *self.readers.get().await?)
         .await?;
         rows.iter().map(|row| open_order(row, account, provider)).collect()
+    }
+
+    /// Whether an open order of the account is to be looked at by now, or the number of a settled one asked for.
+    pub async fn has_orders_to_follow(
+        &self,
+        account: &AccountName,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let has_some = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM orders WHERE account = ?1 AND state IN ('placed', 'unknown')
+                        AND next_look_at_ms <= ?2)
+                 OR EXISTS (SELECT 1 FROM orders WHERE number_wanted_at_ms <= ?2 AND account = ?1)",
+        )
+        .bind(account.as_str())
+        .bind(ms(now))
+        .fetch_one(&mut *self.readers.get().await?)
+        .await?;
+        Ok(has_some)
     }
 
     /// Gives orders that the cloud lists to earlier rows of the same instance and action that were called not to have
@@ -114,7 +132,7 @@ impl Store {
             "SELECT min(next_look_at_ms) FROM orders WHERE account = ?1 AND state IN ('placed', 'unknown')",
         )
         .bind(account.as_str())
-        .fetch_one(&self.readers)
+        .fetch_one(&mut *self.readers.get().await?)
         .await?;
         at_opt(next)
     }
