@@ -7,6 +7,7 @@
 //! instants are a set in ascending order.
 
 use std::fmt;
+use std::sync::Arc;
 
 use croner::Cron;
 use croner::errors::CronError;
@@ -18,13 +19,14 @@ use thiserror::Error;
 
 pub mod dialect;
 mod missed;
+mod recent;
 
 pub use missed::{COUNTED_MAX, Missed};
 
-/// A parsed (expression, zone). It holds about 5 KB: parse when due, keep none.
+/// A parsed (expression, zone). Its pattern holds about 5 KB: parse when due, keep none.
 #[derive(Clone)]
 pub struct Schedule {
-    cron: Cron,
+    cron: Arc<Cron>,
     zone: TimeZone,
 }
 
@@ -75,14 +77,8 @@ impl Schedule {
     /// # Errors
     /// An expression that does not parse or that no day ever matches, or a zone the tz database lacks.
     pub fn parse(expression: &str, zone: &str) -> Result<Schedule, ScheduleError> {
-        let cron = parse_expression(expression)?;
-        let zone = parse_zone(zone)?;
-        // The calendar repeats within any 400 years, so a pattern without a match from here has none.
-        let any_date = civil::date(2000, 1, 1).at(0, 0, 0, 0);
-        if cron.find_next_occurrence(&any_date, true).is_err() {
-            return Err(ScheduleError::NeverFires { expression: expression.to_owned() });
-        }
-        Ok(Schedule { cron, zone })
+        let cron = recent::pattern(expression, || parse_firing(expression))?;
+        Ok(Schedule { cron, zone: parse_zone(zone)? })
     }
 
     /// The first due instant strictly after `after`; none only past the end of the calendar.
@@ -203,6 +199,16 @@ impl ScheduleError {
 
 fn parser() -> CronParser {
     CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build()
+}
+
+fn parse_firing(expression: &str) -> Result<Cron, ScheduleError> {
+    let cron = parse_expression(expression)?;
+    // The calendar repeats within any 400 years, so a pattern without a match from here has none.
+    let any_date = civil::date(2000, 1, 1).at(0, 0, 0, 0);
+    if cron.find_next_occurrence(&any_date, true).is_err() {
+        return Err(ScheduleError::NeverFires { expression: expression.to_owned() });
+    }
+    Ok(cron)
 }
 
 fn parse_expression(expression: &str) -> Result<Cron, ScheduleError> {
