@@ -27,7 +27,7 @@ use crate::cloud::{self, Cause};
 use crate::domain::failure::{Class, Failure};
 use crate::domain::order::OrderRow;
 use crate::domain::product::{InstanceId, Product, Region};
-use crate::domain::run::{Epoch, Hold, Origin, Outcome};
+use crate::domain::run::{Epoch, Hold, Origin, Outcome, RunId};
 use crate::guard::{self, Decision, Price, Verdict};
 use crate::retry;
 use crate::store::{Claim, Elder, Finish, Job, PauseScope, StoreError};
@@ -51,6 +51,8 @@ pub struct Lane {
     sends: JoinSet<()>,
     /// A failure of the database may have left claimed runs in nobody's hand.
     has_lost: bool,
+    /// The run and the attempt that came to the till last.
+    last_started: Option<(RunId, u32)>,
     next_firings: NextFirings,
 }
 
@@ -94,6 +96,7 @@ impl Lane {
             is_past_the_due: false,
             sends: JoinSet::new(),
             has_lost: false,
+            last_started: None,
             next_firings: NextFirings::default(),
         }
     }
@@ -193,6 +196,10 @@ impl Lane {
                             Some(failure) => finished.push(self.unseen(claim, &failure, None)),
                         }
                     }
+                }
+                // The stop may have cut the look short: nothing was learnt of them.
+                Err(CallError::Cloud(_)) if self.engine.is_stopping() => {
+                    self.engine.store.release(claims).await?;
                 }
                 Err(CallError::Cloud(failure)) => {
                     let note = is_refused_key(&self.account, &failure).then(|| self.engine.next_test());

@@ -37,8 +37,7 @@ impl Lane {
             Err(not_built) => return self.refuse(claim, not_built.into()).await,
         };
         let permit = self.engine.permit(&self.account, api, &purchase.region).await;
-        job_event!(info, "run.started", claim.job, { due_at = %claim.job.due_at, attempt = claim.job.attempts + 1, },
-            "the run for {} is at the till", claim.job.instance);
+        self.log_started(&claim.job);
         let mut price = Price::NotAsked;
         let mut looks = 0;
         loop {
@@ -54,10 +53,24 @@ impl Lane {
                     purchase = Want::from(&claim).purchase().unwrap_or(purchase);
                 }
                 Decision::Observe => return self.no_fresh_look(claim, verdict).await,
-                Decision::AskPrice => price = self.ask_price(&purchase).await?,
+                Decision::AskPrice => {
+                    price = self.ask_price(&purchase).await?;
+                    if matches!(price, Price::Unreadable(_)) && self.engine.is_stopping() {
+                        return self.engine.store.release(vec![claim]).await;
+                    }
+                }
                 Decision::Order => return self.order(claim, &price, verdict, permit).await,
                 _ => return self.give_up(claim, verdict).await,
             }
+        }
+    }
+
+    /// Once an attempt, however often a fresh look or an order under test sends it back.
+    fn log_started(&mut self, job: &Job) {
+        let attempt = job.attempts + 1;
+        if self.last_started.replace((job.run, attempt)) != Some((job.run, attempt)) {
+            job_event!(info, "run.started", job, { due_at = %job.due_at, attempt, },
+                "the run for {} is at the till", job.instance);
         }
     }
 
@@ -137,6 +150,8 @@ impl Lane {
     async fn not_seen(&mut self, claim: Claim, error: CallError) -> Result<(), StoreError> {
         match error {
             CallError::Store(error) => Err(error),
+            // The stop may have cut the look short: nothing was learnt of the instance.
+            CallError::Cloud(_) if self.engine.is_stopping() => self.engine.store.release(vec![claim]).await,
             CallError::Cloud(failure) => {
                 let held_until = is_refused_key(&self.account, &failure).then(|| self.engine.next_test());
                 let finished = self.unseen(claim, &failure, held_until);
