@@ -631,6 +631,67 @@ fn a_table_written_twice_is_one_mistake_and_a_key_written_twice_elsewhere_anothe
     assert_eq!(places, [(twice, (8, 9)), (twice, (17, 1))]);
 }
 
+/// The messages for a policy file, without those of its broken lines.
+fn mistakes_beside(text: &str, broken: &[usize]) -> Vec<String> {
+    let found = mistakes_of_policy(text);
+    let lines: Vec<usize> = found.iter().map(|found| spot(found).0).collect();
+    assert!(broken.iter().all(|line| lines.contains(line)), "{lines:?}");
+    let others = found.into_iter().filter(|found| !broken.contains(&spot(found).0));
+    others.map(|found| found.message).collect()
+}
+
+#[test]
+fn a_slip_in_one_line_hides_no_mistake_in_another() {
+    for slip in [
+        "x: 1",
+        "x = word",
+        "just words",
+        "x = \"open",
+        "x = 1 2",
+        "x = 012",
+        "x",
+        "= 1",
+        "x = tru",
+        "a b = 1",
+    ] {
+        let text = POLICY.replace("product", &format!("{slip}\nprodcut"));
+        assert_eq!(
+            mistakes_beside(&text, &[3]),
+            ["unknown key `prodcut` in policy `cache`"],
+            "{slip}: in its own table what is missing may be what is misread"
+        );
+        let other = "[policy.other]\nacount = \"shop\"\nproduct = \"redis\"\nregion = \"ap-guangzhou\"\n\
+                     schedule = \"0 3 * * *\"\nrenew = { months = 12 }\n";
+        let text = format!("{}{other}", POLICY.replace("product", &format!("{slip}\nproduct")));
+        assert_eq!(
+            mistakes_beside(&text, &[3]),
+            ["policy `other` has no `instances`", "unknown key `acount` in policy `other`"],
+            "{slip}"
+        );
+    }
+    let twice = format!("{POLICY}{POLICY}[policy.other]\naccount = \"shop\"\n");
+    let found = mistakes_beside(&twice, &[8]);
+    assert!(found.iter().any(|message| message == "policy `other` has no `product`"), "{found:?}");
+}
+
+#[test]
+fn a_slip_in_the_main_file_hides_no_mistake_of_the_policies() {
+    let settings =
+        "datbase = \"x.db\"\n[account.shop]\nprovider: \"tencentcloud\"\n[log]\nlevle = \"info\"\n";
+    let folder = Folder::new(settings, &[("a.toml", &POLICY.replace("\"shop\"", "\"shp\""))]);
+    let refusal = folder.load().unwrap_err();
+    let messages: Vec<&str> = refusal.diagnostics().iter().map(|found| found.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "unknown key `datbase`",
+            "a key without a value",
+            "unknown key `levle` in `log`",
+            "there is no account `shp` in renewd.toml"
+        ]
+    );
+}
+
 #[test]
 fn a_price_is_read_as_it_is_written() {
     let price = |text: &str| {

@@ -6,6 +6,7 @@ mod account;
 mod changes;
 mod clashes;
 mod diagnostic;
+mod doubts;
 mod encoding;
 mod environment;
 pub mod examples;

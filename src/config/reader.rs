@@ -1,6 +1,7 @@
 //! A cursor over a parsed file that notes each mistake with its place and goes on.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
@@ -10,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::diagnostic::{Diagnostic, Place, Severity};
 use crate::config::source::SourceFile;
-use crate::config::syntax;
+use crate::config::syntax::{self, Reach};
 
 /// Longer offending text is shortened in messages; the marked line shows it whole.
 const LONGEST_QUOTE: usize = 80;
@@ -62,42 +63,84 @@ impl Findings {
 pub(crate) struct Reader<'a> {
     file: &'a SourceFile,
     findings: &'a Findings,
-    /// The syntax is broken somewhere, so what is missing or unknown may be only misread.
-    is_broken: bool,
+}
+
+struct SyntaxError {
+    line: usize,
+    span: Range<usize>,
+    error: toml::de::Error,
+}
+
+impl SyntaxError {
+    fn stops_parser(&self) -> bool {
+        syntax::stops_parser(self.error.message())
+    }
+}
+
+/// The parser reads on behind most slips; lines that stop it are read as if they were blank.
+fn parse_all_of(file: &SourceFile) -> (Spanned<DeTable<'_>>, Vec<SyntaxError>) {
+    let with_place = |errors: Vec<toml::de::Error>| -> Vec<SyntaxError> {
+        let place = |error: toml::de::Error| {
+            let span = error.span().unwrap_or(0..0);
+            SyntaxError { line: file.line_number(span.start), span, error }
+        };
+        errors.into_iter().map(place).collect()
+    };
+    let (root, errors) = DeTable::parse_recoverable(file.text());
+    let mut errors = with_place(errors);
+    let stopping: BTreeSet<usize> =
+        errors.iter().filter(|error| error.stops_parser()).map(|error| error.line).collect();
+    if stopping.is_empty() {
+        return (root, errors);
+    }
+    let (root, others) = DeTable::parse_recoverable(file.with_blanks_for(&stopping));
+    errors.retain(|error| stopping.contains(&error.line));
+    errors.extend(with_place(others));
+    (root, errors)
+}
+
+/// The first of each line, or what stopped the parser there: a key with a strange character and no value is a slip
+/// of the `=`.
+fn one_a_line(errors: &[SyntaxError]) -> Vec<&SyntaxError> {
+    let mut errors: Vec<&SyntaxError> = errors.iter().collect();
+    errors.sort_by_key(|error| (error.line, !error.stops_parser(), error.span.start));
+    errors.dedup_by_key(|error| error.line);
+    errors
 }
 
 /// Parses as much of the file as can be, noting one syntax mistake a line.
 pub(crate) fn parse<'a>(file: &'a SourceFile, findings: &'a Findings) -> (Reader<'a>, Spanned<DeTable<'a>>) {
-    let (root, errors) = DeTable::parse_recoverable(file.text());
-    let reader = Reader { file, findings, is_broken: !errors.is_empty() };
-    let mut mistakes: Vec<_> = errors.iter().map(|error| (error.span().unwrap_or(0..0), error)).collect();
-    mistakes.sort_by_key(|(span, _)| span.start);
-    mistakes.dedup_by_key(|(span, _)| file.line_number(span.start));
+    let (root, errors) = parse_all_of(file);
+    let reader = Reader { file, findings };
     let mut second_table = None;
-    for (span, error) in mistakes {
-        let line = file.line_number(span.start);
-        if file.is_broken(line) {
+    for SyntaxError { line, span, error } in one_a_line(&errors) {
+        if file.doubts().is_misread(*line) {
             continue;
         }
         let message = error.message();
         if syntax::is_duplicate(message) {
-            if file.is_header(line) {
-                second_table = Some(line);
-            } else if second_table.is_some() && file.header_line(line) == second_table {
+            if file.is_header(*line) {
+                second_table = Some(*line);
+            } else if second_table.is_some() && file.header_line(*line) == second_table {
                 // All that stands in the table is there twice because the table is.
                 continue;
             }
         }
         let slip = syntax::slip(message, &file.text()[span.start..]);
         reader.fail(span.clone(), slip.message, slip.help);
-        if slip.swallows { file.mark_broken_from(line) } else { file.mark_broken(line) }
+        match slip.reach {
+            Reach::Line => file.doubts().mark(*line),
+            Reach::Rest => file.doubts().mark_from(*line),
+            Reach::File => file.doubts().mark_all_of(*line),
+        }
     }
     (reader, root)
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn is_broken(self) -> bool {
-        self.is_broken
+    /// Whether what `table` names may be more or less than what is read: a broken line may be one of its names.
+    pub(crate) fn are_names_in_doubt(self, table: &str) -> bool {
+        self.file.are_names_in_doubt(table)
     }
 
     pub(crate) fn fail(self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
@@ -110,7 +153,7 @@ impl<'a> Reader<'a> {
 
     /// Of a line whose syntax is broken no more is said: it may be only misread.
     pub(crate) fn note(self, severity: Severity, span: Range<usize>, message: String, help: String) {
-        if self.file.is_broken(self.file.line_number(span.start)) {
+        if self.file.doubts().is_misread(self.file.line_number(span.start)) {
             return;
         }
         let place = self.file.place(span);
@@ -195,13 +238,11 @@ impl<'a> Table<'a> {
     }
 
     pub(crate) fn refuse_unknown_keys_but_for(self, elsewhere: Elsewhere) {
-        if self.reader.is_broken {
-            return;
-        }
+        let file = self.reader.file;
         let place = self.title.as_ref().map(|title| format!(" in {title}")).unwrap_or_default();
         let mut meant = Vec::new();
         for entry in self.named_entries() {
-            if self.asked.contains(&entry.key) {
+            if self.asked.contains(&entry.key) || file.is_of_a_table_in_doubt(entry.key_span.start) {
                 continue;
             }
             let known = self.asked.iter().copied();
@@ -211,6 +252,9 @@ impl<'a> Table<'a> {
             };
             meant.extend(nearest(entry.key, known));
             entry.fail_at_key(format!("unknown key {}{place}", quoted(entry.key)), help);
+        }
+        if file.may_lack_by_a_slip(self.title.is_some().then_some(self.span.start)) {
+            return;
         }
         for Missing { any_of, help } in &self.missing {
             if any_of.iter().any(|key| meant.contains(key)) {
@@ -242,7 +286,7 @@ impl<'a> Entry<'a> {
     /// Whether the syntax around it is broken, so that it may be only a part of what is meant.
     pub(crate) fn is_in_doubt(&self) -> bool {
         let file = self.reader.file;
-        file.is_broken(file.line_number(self.span().start))
+        file.doubts().is_misread(file.line_number(self.span().start))
     }
 
     pub(crate) fn fail(&self, message: impl Into<String>, help: impl Into<String>) {

@@ -11,7 +11,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::environment::Environment;
 use crate::config::on_disk::digest_of;
 use crate::config::reader::{Entry, Findings, Table, alike_to, nearest, parse, quoted};
-use crate::config::source::{Disclosure, SourceFile};
+use crate::config::source::{ACCOUNT, Disclosure, SourceFile};
 use crate::domain::product::{AccountName, Provider};
 use crate::schedule::Schedule;
 
@@ -177,7 +177,7 @@ pub(crate) fn read(
     let surroundings = Surroundings {
         policies: config.policies.clone(),
         timezone: config.timezone.clone(),
-        accounts: (!reader.is_broken()).then_some(providers),
+        accounts: (!reader.are_names_in_doubt(ACCOUNT)).then_some(providers),
         is_database_certain,
     };
     Ok((config, surroundings))
@@ -207,7 +207,7 @@ type Declared = (BTreeMap<AccountName, Option<Provider>>, BTreeMap<AccountName, 
 fn read_accounts(root: &mut Table<'_>, references: References<'_>) -> Declared {
     let mut declared = Declared::default();
     let help = "write [account.NAME] and its keys on the lines below";
-    let Some(table) = root.take("account").and_then(|entry| entry.table("`account`", help)) else {
+    let Some(table) = root.take(ACCOUNT).and_then(|entry| entry.table("`account`", help)) else {
         return declared;
     };
     for entry in table.named_entries() {

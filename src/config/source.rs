@@ -1,8 +1,8 @@
 //! A configuration file in memory: its lines, and which part of a line may be shown.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::diagnostic::{Diagnostic, Place, Severity};
+use crate::config::doubts::Doubts;
 use crate::config::encoding::{self, Misread};
 use crate::config::line::ShownLine;
 use crate::config::regular;
@@ -45,7 +46,7 @@ const SHOWN_KEYS: [&str; 12] = [
 /// Tables in which no key is near one of a secret, and those of an account that are alike.
 const SHOWN_TABLES: [&str; 4] = ["log", "http", "retry", "history"];
 const SHOWN_TABLES_OF_ACCOUNT: [&str; 2] = ["rate", "budget"];
-const ACCOUNT: &str = "account";
+pub(crate) const ACCOUNT: &str = "account";
 
 /// How alike (of 1) a key must be to a known one to be shown as its misspelling.
 const MISSPELT: f64 = 0.7;
@@ -66,10 +67,8 @@ pub(crate) struct SourceFile {
     inside_long_text: Vec<bool>,
     /// By line: the line of the header of the table that it stands in, none above the first.
     headers: Vec<Option<usize>>,
-    /// Lines whose syntax is broken.
-    broken_lines: RefCell<HashSet<usize>>,
-    /// From this line on all is misread.
-    broken_from: Cell<usize>,
+    doubts: Doubts,
+    blanked: OnceCell<String>,
     disclosure: Disclosure,
     /// Lines as they may be shown; one long line may be the place of many mistakes.
     shown_lines: RefCell<HashMap<usize, Rc<ShownLine>>>,
@@ -109,8 +108,8 @@ impl SourceFile {
             line_starts,
             inside_long_text,
             headers,
-            broken_lines: RefCell::default(),
-            broken_from: Cell::new(usize::MAX),
+            doubts: Doubts::default(),
+            blanked: OnceCell::new(),
             disclosure,
             shown_lines: RefCell::default(),
         }
@@ -122,6 +121,17 @@ impl SourceFile {
 
     pub(crate) fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The text with these lines blank, asked for once: all places stay what they are.
+    pub(crate) fn with_blanks_for(&self, lines: &BTreeSet<usize>) -> &str {
+        self.blanked.get_or_init(|| {
+            let blank = |(at, line): (usize, &str)| match lines.contains(&(at + 1)) {
+                true => " ".repeat(line.len()),
+                false => line.to_owned(),
+            };
+            self.text.split('\n').enumerate().map(blank).collect::<Vec<_>>().join("\n")
+        })
     }
 
     /// From 1.
@@ -143,16 +153,33 @@ impl SourceFile {
         self.headers.get(line).is_some_and(|header| *header == Some(line))
     }
 
-    pub(crate) fn mark_broken(&self, line: usize) {
-        self.broken_lines.borrow_mut().insert(line);
+    pub(crate) fn doubts(&self) -> &Doubts {
+        &self.doubts
     }
 
-    pub(crate) fn mark_broken_from(&self, line: usize) {
-        self.broken_from.set(line);
+    /// Whether what stands here may belong to another table: the header over it is broken.
+    pub(crate) fn is_of_a_table_in_doubt(&self, offset: usize) -> bool {
+        let header = self.header_line(self.line_number(offset));
+        self.doubts.is_any_table() || header.is_some_and(|header| self.doubts.is_misread(header))
     }
 
-    pub(crate) fn is_broken(&self, line: usize) -> bool {
-        line >= self.broken_from.get() || self.broken_lines.borrow().contains(&line)
+    /// Whether what the table of `offset` (None: the file's own) lacks may stand in a broken line: one of its own, or
+    /// one below a second header of its name.
+    pub(crate) fn may_lack_by_a_slip(&self, offset: Option<usize>) -> bool {
+        let of_line = |line| if self.is_header(line) { Some(line) } else { self.header_line(line) };
+        let path = |header: Option<usize>| header.map(|header| path_of(self.line(header)));
+        let own = path(offset.and_then(|offset| of_line(self.line_number(offset))));
+        self.doubts.is_any_table() || self.doubts.any_line(|line| path(of_line(line)) == own)
+    }
+
+    /// Whether a broken line may be, or hide, one of the names that stand in `table`.
+    pub(crate) fn are_names_in_doubt(&self, table: &str) -> bool {
+        let may_name = |line: usize| match path_of(self.header(line)).as_slice() {
+            [] => true,
+            [only] => *only == table,
+            _ => false,
+        };
+        self.doubts.is_any_table() || self.doubts.any_line(|line| self.is_header(line) || may_name(line))
     }
 
     /// The place of `span`; of a span over several lines, of its first.

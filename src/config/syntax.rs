@@ -9,19 +9,34 @@ const CURLY_QUOTES: [char; 6] = ['“', '”', '„', '‘', '’', '«'];
 pub(super) struct Slip {
     pub(super) message: String,
     pub(super) help: &'static str,
-    /// Whether all behind the place is misread: a list or table that nobody closes swallows it.
-    pub(super) swallows: bool,
+    pub(super) reach: Reach,
+}
+
+/// What of the file a slip leaves in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Its line: the parser goes on at the next one.
+    Line,
+    /// All behind the place is misread: a list or table that nobody closes swallows it.
+    Rest,
+    /// Any of it may stand in another table than it seems to.
+    File,
 }
 
 pub(super) fn is_duplicate(message: &str) -> bool {
     message.starts_with("duplicate key")
 }
 
+/// Whether the parser takes a key whose `=` is missing for the end of the file.
+pub(super) fn stops_parser(message: &str) -> bool {
+    message.starts_with("key with no value") || message.starts_with("missing value for key")
+}
+
 /// Reads the parser's `message`; `rest` is the file from the place on.
 pub(super) fn slip(message: &str, rest: &str) -> Slip {
     let swallowed = UNCLOSED.iter().find(|(beginning, ..)| message.starts_with(beginning));
     if let Some((_, message, help)) = swallowed.filter(|_| begins_anew(rest)) {
-        return Slip { message: (*message).to_owned(), help, swallows: true };
+        return Slip { message: (*message).to_owned(), help, reach: Reach::Rest };
     }
     let known = KNOWN.iter().find(|(beginning, ..)| message.starts_with(beginning));
     let (plain, help) = match known {
@@ -30,8 +45,13 @@ pub(super) fn slip(message: &str, rest: &str) -> Slip {
         Some((_, plain, help)) => (*plain, *help),
     };
     let plain = if plain.is_empty() { message } else { plain };
-    Slip { message: plain.to_owned(), help, swallows: false }
+    let reaches_on = REACHES_ON.iter().any(|beginning| message.starts_with(beginning));
+    let reach = if reaches_on { Reach::File } else { Reach::Line };
+    Slip { message: plain.to_owned(), help, reach }
 }
+
+/// What the parser begins with where it cannot know the end of what is not closed.
+const REACHES_ON: [&str; 3] = ["unclosed", "invalid multi-line", "invalid inline table element"];
 
 /// Where the next key or table begins inside of what should have been closed.
 const UNCLOSED: [(&str, &str, &str); 3] = [
@@ -45,7 +65,7 @@ const UNCLOSED: [(&str, &str, &str); 3] = [
 ];
 
 /// How the parser begins, what it means (nothing: its own words are plain), what to do (nothing: see the value).
-const KNOWN: [(&str, &str, &str); 18] = [
+const KNOWN: [(&str, &str, &str); 30] = [
     ("string values must be quoted", "text stands without quotes", ""),
     ("missing comma between array", "", "put a comma between the items and `]` behind the last"),
     ("missing comma between key-value pairs", "", "put a comma between them and `}` behind the last"),
@@ -66,18 +86,35 @@ const KNOWN: [(&str, &str, &str); 18] = [
     ("invalid literal string", "the text is not closed", CLOSE_QUOTE),
     ("invalid multi-line", "the text is not closed", "end the text with the three quotes that it began with"),
     ("key with no value", "a key without a value", "write key = value, or `#` before a comment"),
+    ("missing value for key", "a key without a value", "write key = value, or `#` before a comment"),
     ("missing assignment", "there is no `=` between key and value", "write key = value"),
+    ("extra assignment", "", "write one `=` between key and value"),
+    ("missing key", "there is no key before the value", "write key = value"),
+    ("invalid key-value pair", "this is no key with its value", KEY_OR_HEADER),
+    ("missing table open", "this is no header", KEY_OR_HEADER),
+    ("unexpected content", "", KEY_OR_HEADER),
+    (
+        "invalid unquoted key",
+        "the key holds a character that needs quotes",
+        "put the key in quotes, or correct it: \"redis:RenewInstance\" = 5",
+    ),
+    ("unquoted keys cannot be empty", "a part of the key is missing", "write key = value, or [policy.NAME]"),
+    ("extra comma", "", "write one comma between two items"),
+    ("redundant numeric sign", "the number has a sign too many", "write digits only"),
+    ("unexpected sign", "the number has a sign too many", "write digits only"),
     (
         "missing escaped value",
         "a backslash stands for nothing here",
         "write `\\\\` for a backslash, or put the text in single quotes",
     ),
     ("unexpected leading zero", "a number begins with a zero", "write the number without a zero before it"),
+    ("carriage return", "", "end the line as all others end, with a newline"),
     ("invalid boolean", "", "write true or false, in small letters"),
     ("invalid mantissa", "the number is not one", "write digits only, with a point before decimals"),
     ("duplicate key", "this stands in the file a second time", "each key and each [table] is written once"),
 ];
 
+const KEY_OR_HEADER: &str = "write key = value, a header such as [policy.NAME], or `#` before a comment";
 const CLOSE_QUOTE: &str = "end the text with the quote that it began with, on the same line";
 
 /// Whether a key with its `=`, or a header, begins here.
