@@ -18,9 +18,11 @@ use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
 pub mod dialect;
+mod gap;
 mod missed;
 mod recent;
 
+pub use gap::Gap;
 pub use missed::{COUNTED_MAX, Missed};
 
 /// A parsed (expression, zone). Its pattern holds about 5 KB: parse when due, keep none.
@@ -28,13 +30,6 @@ pub use missed::{COUNTED_MAX, Missed};
 pub struct Schedule {
     cron: Arc<Cron>,
     zone: TimeZone,
-}
-
-/// Two successive firings and nothing between them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    pub from: Timestamp,
-    pub until: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -164,12 +159,6 @@ impl Schedule {
 struct LatestShown {
     wall: DateTime,
     reached: bool,
-}
-
-impl Gap {
-    pub fn length(&self) -> SignedDuration {
-        self.from.duration_until(self.until)
-    }
 }
 
 impl fmt::Debug for Schedule {

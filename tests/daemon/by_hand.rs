@@ -73,7 +73,12 @@ fn triggers_of_every_fire_at_the_same_moment_are_one_charge_until_somebody_says_
     });
     stage.assert_agreement();
     let runs = stage.runs_of("crs-sandbox-1");
+    let ordered = &in_state(&runs, "succeeded")[0]["due_at"];
     for skipped in in_state(&runs, "skipped") {
+        // Two of the same millisecond are of one cycle, and the second may come while the order is on its way.
+        if skipped["due_at"] == *ordered && text(skipped, "reason").contains("of this very cycle") {
+            continue;
+        }
         assert!(text(skipped, "reason").contains("less than half the interval"), "{skipped:#}");
         assert!(text(skipped, "reason").contains("`renewd trigger --again`"), "{skipped:#}");
     }

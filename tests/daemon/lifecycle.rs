@@ -11,6 +11,7 @@ use crate::harness::{
     Settings, Stage, assert_each_second_is_accounted_for, command, instant, policy, text, until,
 };
 
+const DESCRIBE: &str = "redis:DescribeInstances";
 const RENEW: &str = "redis:RenewInstance";
 
 #[test]
@@ -35,6 +36,33 @@ fn a_stop_while_an_answer_is_on_its_way_waits_for_it_and_records_it() {
     let daemon = stage.start();
     stage.until_order("crs-sandbox-1", "confirmed");
     daemon.stop();
+    stage.assert_agreement();
+}
+
+#[test]
+fn a_look_that_a_stop_cuts_short_is_no_failure_and_its_run_goes_on_at_the_next_start() {
+    let stage = Stage::new();
+    let stalled = Fault::spoil(DESCRIBE, Effect::Before, Spoilt::Stall(Duration::from_secs(300)));
+    stage.cloud.inject(vec![stalled.times(1000)]);
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let mut daemon = stage.start();
+    let is_running = |run: &serde_json::Value| run["state"] == "running";
+    until("its run is looked at", || stage.runs_of("crs-sandbox-1").iter().any(is_running).then_some(()));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.until_end().code(), Some(0));
+    assert!(daemon.events("run.retry").is_empty());
+    for run in stage.runs_of("crs-sandbox-1") {
+        assert_eq!(
+            (&run["state"], &run["attempts"], &run["error"]),
+            (&"queued".into(), &0.into(), &().into())
+        );
+    }
+
+    stage.cloud.forget_faults();
+    let daemon = stage.start();
+    stage.until_order("crs-sandbox-1", "confirmed");
+    daemon.stop();
+    assert_eq!(stage.charges_of("crs-sandbox-1"), 1);
     stage.assert_agreement();
 }
 
