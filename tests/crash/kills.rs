@@ -18,8 +18,9 @@ use crate::service::{Life, Service, practice_cloud};
 const RENEW: &str = "redis:RenewInstance";
 const ACCOUNTS: [&str; 2] = ["first", "second"];
 const KILLS_DEFAULT: u32 = 8;
-/// A fleet fires every two seconds: one for thousands of kills would do nothing but fire.
-const KILLS_PER_FLEET: u32 = 200;
+/// A fleet fires every two seconds: one for thousands of kills, or on a busy machine for hundreds, would do nothing but
+/// fire.
+const KILLS_PER_FLEET: u32 = 50;
 /// Enough that purchases are still to be made at the last kill.
 const INSTANCES_PER_KILL: u32 = 6;
 /// The daemon after the last kill has this long for what is left.
