@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::Clock;
-use crate::config::{Config, Environment, OnDisk, Refusal};
+use crate::config::{Config, Environment, OnDisk, Refusal, ServiceMark};
 use crate::engine::{End, Engine};
 use crate::store::{COPY, DaemonLock, OpenError, Store, StoreError};
 use crate::telemetry::{Http, Logging};
@@ -85,6 +85,7 @@ pub struct Daemon {
     /// None where it is to be read again, whatever it is.
     seen: Option<Seen>,
     http: Option<Http>,
+    mark: Option<ServiceMark>,
     _lock: DaemonLock,
 }
 
@@ -102,6 +103,7 @@ impl Daemon {
         let on_disk =
             OnDisk { settings: config.digest.clone(), policies: OnDisk::policies(&config.policies) };
         let (lock, store, policies) = start::open(&config, clock.now()).await?;
+        let mark = ServiceMark::set(&config.source);
         let is_accepted = policies.is_ok();
         let engine = start::engine(&config, environment, store, Arc::clone(&clock))?;
         engine.begin_epoch().await?;
@@ -134,12 +136,20 @@ impl Daemon {
             parts,
             seen: Some(Seen { on_disk, is_accepted }),
             http,
+            mark,
             _lock: lock,
         })
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// An editor may have put another file in the place of the one that is marked.
+    fn mark_again(&mut self) {
+        if let Some(mark) = ServiceMark::set(&self.config.source) {
+            self.mark = Some(mark);
+        }
     }
 
     /// No new orders from now on; what is under way is finished and recorded.

@@ -32,10 +32,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use jiff::Timestamp;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, Environment, ServiceMark};
 use crate::domain::order::OrderState;
 use crate::domain::run::RunState;
-use crate::store::{Filter, Store};
+use crate::store::{DaemonLock, Filter, Store};
 use time_argument::{Direction, TimeArgument};
 
 const DEFAULT_CONFIG: &str = "/etc/renewd/renewd.toml";
@@ -245,6 +245,7 @@ async fn open_store(path: &Path) -> Result<Result<(Config, Store), ExitCode>, Fa
         Ok(config) => config,
         Err(code) => return Ok(Err(code)),
     };
+    refuse_another_database(&config)?;
     let store = Store::open_for_command(&config.database).await?;
     Ok(Ok((config, store)))
 }
@@ -260,6 +261,7 @@ async fn open_or_make_store(path: &Path) -> Result<Result<(Config, Store), ExitC
 }
 
 async fn make_store(config: &Config) -> Result<Store, Failure> {
+    refuse_another_database(config)?;
     let (store, is_made) = Store::open_or_make(&config.database).await?;
     if is_made {
         output::say(&format!(
@@ -276,8 +278,34 @@ async fn open_store_to_read(path: &Path) -> Result<Result<(Config, Store), ExitC
         Ok(config) => config,
         Err(code) => return Ok(Err(code)),
     };
+    if serves_another(&config) {
+        output::say(&format!("renewd: warning: {}", another_database(&config)));
+    }
     let store = Store::open_for_reading(&config.database).await?;
     Ok(Ok((config, store)))
+}
+
+/// Whether a service runs by this file and holds another database than the file names now: `database` was edited and
+/// only a restart takes it.
+fn serves_another(config: &Config) -> bool {
+    !DaemonLock::is_held(&config.database) && ServiceMark::is_set(&config.source)
+}
+
+/// What is written into a database that nobody serves stops no order.
+fn refuse_another_database(config: &Config) -> Result<(), Failure> {
+    match serves_another(config) {
+        true => Err(format!("nothing was done: {}", another_database(config)).into()),
+        false => Ok(()),
+    }
+}
+
+fn another_database(config: &Config) -> String {
+    format!(
+        "a service runs by {}, but not on the database {} that the file names now: it goes by the one that it started \
+         with until it is restarted. Restart it (`systemctl restart renewd`), or put `database` back as it was",
+        config.source.display(),
+        config.database.display()
+    )
 }
 
 /// A mistake in `renewd.toml` does not stop a command as long as the database is certain: it is told, and the

@@ -195,9 +195,11 @@ fn with_a_way_out(mut mistake: Box<Diagnostic>, path: &Path) -> Box<Diagnostic> 
 /// Lines that give a database, in their place or not, well spelt or not: more than one that is understood may
 /// mean any.
 fn lines_like_database(file: &SourceFile) -> usize {
+    let is_of_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    // Whatever stands behind the key: `:`, a blank or nothing are slips of the `=`.
     let is_like = |line: &&str| {
-        let key = line.split_once('=').map_or(*line, |(key, _)| key);
-        !line.trim_start().starts_with('#') && alike_to("database", key.trim().trim_matches(['"', '\'']))
+        let key = line.split(|c| !is_of_word(c)).find(|word| !word.is_empty());
+        !line.trim_start().starts_with('#') && key.is_some_and(|key| alike_to("database", key))
     };
     file.text().lines().filter(is_like).count()
 }

@@ -81,6 +81,7 @@ impl Daemon {
 
     async fn look_and_take(&mut self, occasion: Occasion) -> Result<(), DaemonError> {
         let look = self.look(occasion).await?;
+        self.mark_again();
         if occasion == Occasion::Noticed && look.files.is_some() {
             supervisor::announce_reloading();
         }
