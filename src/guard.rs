@@ -22,6 +22,8 @@ const INVISIBLE_LOOKS: u32 = 3;
 const SOONEST_LOOK: SignedDuration = SignedDuration::from_secs(1);
 /// Looks over the settling time before an expiry earlier than one seen before is believed.
 const LOWER_LOOKS: u32 = 3;
+/// The code of a wait for the cloud, which shows that it is at work on the instance.
+const AT_WORK: &str = "AtWork";
 /// The code of a wait for the clock: the account's finding, told by `clock.skewed` when it begins.
 pub const CLOCK_SKEWED: &str = "ClockSkewed";
 /// The cloud's clock and ours may differ by this before orders are held.
@@ -304,7 +306,9 @@ fn gone() -> Decision {
 }
 
 fn at_work(question: &Question<'_>) -> Decision {
-    look_again(question, "the cloud is at work on the instance: looking again".to_owned(), None)
+    let reason = "the cloud is at work on the instance: looking again".to_owned();
+    let failure = Failure::ours(Class::Busy, AT_WORK, &reason);
+    look_again(question, reason, Some(failure))
 }
 
 /// How long before the expiry the vendor's own auto-renew may debit (Tencent: on the expiry day; Volcengine:
@@ -365,8 +369,13 @@ fn not_just_ordered(question: &Question<'_>) -> Result<(), Decision> {
     if interval(question).is_some_and(|interval| question.due_at.duration_since(last) >= interval / 2) {
         return Ok(());
     }
+    let when = if last > question.due_at {
+        "since this firing was due"
+    } else {
+        "less than half the interval of its schedule before this firing"
+    };
     let reason = format!(
-        "the instance was ordered at {last}, less than half the interval of its schedule before this firing; \
+        "the instance was ordered at {last}, {when}; \
          `renewd trigger --again` orders all the same"
     );
     Err(Decision::Skip { reason })

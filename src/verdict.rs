@@ -150,7 +150,7 @@ pub fn judge(question: &Question<'_>, looks: &[(Duration, Evidence)]) -> Verdict
         effect if is_reached(question.goal, effect) => reached(question, looks, effect),
         EffectSeen::Unread { why } => match &latest.list {
             ListSeen::Ours(order) => listed(question, order),
-            _ => waiting(question, format!("the instance could not be looked at: {why}")),
+            _ => unread(question, looks, format!("the instance could not be looked at: {why}")),
         },
         _ => unmoved(question, looks, latest),
     }
@@ -270,7 +270,9 @@ fn unmoved(question: &Question<'_>, looks: &[(Duration, Evidence)], latest: &Evi
             }
             waiting(question, format!("the order list may not be read: {why}"))
         }
-        ListSeen::Unread { why } => waiting(question, format!("the order list could not be read: {why}")),
+        ListSeen::Unread { why } => {
+            unread(question, looks, format!("the order list could not be read: {why}"))
+        }
         _ => waiting(question, format!("the order is placed and {} yet", nothing_yet(question))),
     }
 }
@@ -326,6 +328,22 @@ fn waiting(question: &Question<'_>, why: String) -> Verdict {
     }
 }
 
+/// Calls that fail say nothing of the order, least of all just after a start: a person is asked once this life has
+/// tried for the settling time, or lives that ended too soon for it have for much longer.
+fn unread(question: &Question<'_>, looks: &[(Duration, Evidence)], why: String) -> Verdict {
+    let is_young = question.age <= settle_signed(question) * SETTLINGS_MAX;
+    if watched(looks) < question.settle && is_young {
+        return Verdict::KeepWatching { why };
+    }
+    waiting(question, why)
+}
+
+/// How long this life has looked.
+fn watched(looks: &[(Duration, Evidence)]) -> Duration {
+    let at = |look: Option<&(Duration, Evidence)>| look.map_or(Duration::ZERO, |(at, _)| *at);
+    at(looks.last()).saturating_sub(at(looks.first()))
+}
+
 fn agreed_nothing(question: &Question<'_>, looks: &[(Duration, Evidence)]) -> bool {
     !question.list_was_late && agreed_on(question, looks, |list| *list == ListSeen::Nothing)
 }
@@ -333,9 +351,7 @@ fn agreed_nothing(question: &Question<'_>, looks: &[(Duration, Evidence)]) -> bo
 /// Looks that were going to agree would have done so by now: this life has looked for twice the settling time, or
 /// lives that ended too soon for it have for much longer.
 fn is_beyond_evidence(question: &Question<'_>, looks: &[(Duration, Evidence)]) -> bool {
-    let at = |look: Option<&(Duration, Evidence)>| look.map_or(Duration::ZERO, |(at, _)| *at);
-    let watched = at(looks.last()).saturating_sub(at(looks.first()));
-    watched > question.settle * 2 || question.age > settle_signed(question) * SETTLINGS_MAX
+    watched(looks) > question.settle * 2 || question.age > settle_signed(question) * SETTLINGS_MAX
 }
 
 fn beyond_evidence(question: &Question<'_>) -> &'static str {

@@ -606,7 +606,11 @@ fn a_slip_in_the_syntax_is_one_mistake_with_a_plain_hint() {
         ("\"shop\"", "\"shop", "end the text with the quote"),
         ("\"shop\"", "'shop", "end the text with the quote"),
         ("\"shop\"", "“shop”", "use straight quotes"),
-        ("\"shop\"", "", "the value is missing"),
+        ("\"shop\"", "", "write key = \"value\""),
+        ("\"shop\"", "tencentcloud", "put the value in quotes"),
+        ("\"shop\"", "info", "put the value in quotes"),
+        ("\"shop\"", "= \"shop\"", "write key = value"),
+        ("renew =", "enabled = ture\nrenew =", "write true or false"),
         ("\"shop\"", "\"shop\" // ours", "only a comment that begins with `#`"),
         ("\"shop\"", "\"sh\\op\"", "write `\\\\` for a backslash"),
         ("account =", "account :", "write key = value"),
@@ -685,7 +689,7 @@ fn a_slip_in_the_main_file_hides_no_mistake_of_the_policies() {
         messages,
         [
             "unknown key `datbase`",
-            "a key without a value",
+            "there is a `:` where `=` belongs",
             "unknown key `levle` in `log`",
             "there is no account `shp` in renewd.toml"
         ]

@@ -16,7 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Environment};
 use crate::daemon::Daemon;
 use crate::sandbox::{self, Options};
-use crate::store::{Filter, RunRecord, Store};
+use crate::store::{Filter, RunRecord, Store, Trigger, Word};
 use report::Progress;
 
 /// The demo ends by itself long before; this is for a machine that stands still.
@@ -34,6 +34,10 @@ pub(super) async fn demo() -> Outcome {
     let environment = Environment::of_pairs([]);
     let config = config::load(&folder.path().join("renewd.toml"), &environment)?.value;
     let daemon = Daemon::start(config, &environment, Arc::clone(&clock)).await?;
+    if clock.now() >= fires_at {
+        // A machine that stood still while all this began: policies that come into force now have missed their instant.
+        fire_by_hand(&daemon.engine().store, clock.as_ref()).await?;
+    }
     let finished = follow(&daemon.engine().store, clock.as_ref()).await?;
 
     let store = &daemon.engine().store;
@@ -49,6 +53,17 @@ pub(super) async fn demo() -> Outcome {
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     Ok(if agreement.agrees { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+async fn fire_by_hand(store: &Store, clock: &dyn Clock) -> Result<(), Failure> {
+    let word = Word { person: "demo".to_owned(), note: None, at: clock.now() };
+    if !store.runs(&Filter::default()).await?.is_empty() {
+        return Ok(());
+    }
+    for policy in store.policies(&Filter::default()).await? {
+        store.trigger(&Trigger { policy: policy.policy, instance: None, again: false }, &word).await?;
+    }
+    Ok(())
 }
 
 /// Prints what happens as it happens, until every run has ended.

@@ -24,8 +24,9 @@ pub(super) enum Direction {
 
 impl TimeArgument {
     pub(super) fn parse(text: &str) -> Result<TimeArgument, String> {
-        let instant = || text.parse().ok().map(TimeArgument::Instant);
-        let wall = || text.parse().ok().map(TimeArgument::Wall);
+        let written = as_shown(text);
+        let instant = || written.parse().ok().map(TimeArgument::Instant);
+        let wall = || written.parse().ok().map(TimeArgument::Wall);
         let span = || days(text).or_else(|| text.parse().ok()).map(TimeArgument::Span);
         instant().or_else(wall).or_else(span).ok_or_else(|| {
             "write a time such as 2026-11-20T04:00:00Z, 2026-11-20T04:00:00+08:00, 2026-11-20T04:00 or 2026-11-20 \
@@ -53,6 +54,17 @@ impl TimeArgument {
     }
 }
 
+/// As `check`, `plan` and sentences show a time: perhaps a weekday before it, a blank before the offset.
+fn as_shown(text: &str) -> String {
+    let text = WEEKDAYS.iter().find_map(|day| text.strip_prefix(day)).unwrap_or(text).trim();
+    match text.rsplit_once(' ') {
+        Some((time, offset)) if offset.starts_with(['+', '-']) => format!("{time}{offset}"),
+        _ => text.to_owned(),
+    }
+}
+
+const WEEKDAYS: [&str; 7] = ["Mon ", "Tue ", "Wed ", "Thu ", "Fri ", "Sat ", "Sun "];
+
 /// `2d`, which a duration of exact time does not read.
 fn days(text: &str) -> Option<SignedDuration> {
     let count: i64 = text.strip_suffix('d')?.parse().ok()?;
@@ -76,6 +88,9 @@ mod tests {
         assert_eq!(since("2026-11-20"), "2026-11-19T16:00:00Z");
         assert_eq!(since("2026-11-20T04:00"), "2026-11-19T20:00:00Z");
         assert_eq!(since("2026-11-20 04:00:00"), "2026-11-19T20:00:00Z");
+        assert_eq!(since("2026-11-20 04:00 +02:00"), "2026-11-20T02:00:00Z");
+        assert_eq!(since("Fri 2026-11-20 04:00:00 +02:00"), "2026-11-20T02:00:00Z");
+        assert_eq!(since("2026-11-20 04:00:00+02"), "2026-11-20T02:00:00Z");
         assert_eq!(since("36h"), "2026-11-18T16:00:00Z");
         assert_eq!(since("2d"), "2026-11-18T04:00:00Z");
         assert_eq!(at("90m", Direction::Ahead), "2026-11-20T05:30:00Z");

@@ -8,7 +8,7 @@ use jiff::tz::Offset;
 use crate::cloud::{Endpoint, Role, RoleName};
 use crate::config::environment::Environment;
 use crate::config::reader::{Entry, Table, quoted, suggestion};
-use crate::config::secrets::{self, Doubt};
+use crate::config::secrets::{self, Doubt, SECRET_HELP};
 use crate::domain::money::Fen;
 use crate::domain::product::Provider;
 use crate::domain::secret::SecretRef;
@@ -79,9 +79,6 @@ const MOST_ORDERS_PER_DAY: u32 = 1_000_000;
 
 /// Both clouds print the time of China where they give no zone.
 const CHINA: Offset = Offset::constant(8);
-
-const SECRET_HELP: &str = "write \"credential:NAME\", \"env:NAME\" or \"file:PATH\" and keep the secret out of \
-    this file; one that stood here should be replaced at the cloud";
 
 /// The names of key id and secret.
 pub(crate) fn key_names(provider: Provider) -> [&'static str; 2] {

@@ -15,6 +15,7 @@ mod known;
 mod line;
 mod mark;
 mod on_disk;
+mod parsing;
 mod plan;
 mod policies;
 mod policy;

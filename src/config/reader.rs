@@ -1,7 +1,6 @@
 //! A cursor over a parsed file that notes each mistake with its place and goes on.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
@@ -10,8 +9,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::diagnostic::{Diagnostic, Place, Severity};
+use crate::config::parsing::{self, Mistake};
+use crate::config::secrets::SECRET_HELP;
 use crate::config::source::SourceFile;
-use crate::config::syntax::{self, Reach};
+use crate::config::syntax::Reach;
 
 /// Longer offending text is shortened in messages; the marked line shows it whole.
 const LONGEST_QUOTE: usize = 80;
@@ -65,73 +66,29 @@ pub(crate) struct Reader<'a> {
     findings: &'a Findings,
 }
 
-struct SyntaxError {
-    line: usize,
-    span: Range<usize>,
-    error: toml::de::Error,
-}
-
-impl SyntaxError {
-    fn stops_parser(&self) -> bool {
-        syntax::stops_parser(self.error.message())
-    }
-}
-
-/// The parser reads on behind most slips; lines that stop it are read as if they were blank.
-fn parse_all_of(file: &SourceFile) -> (Spanned<DeTable<'_>>, Vec<SyntaxError>) {
-    let with_place = |errors: Vec<toml::de::Error>| -> Vec<SyntaxError> {
-        let place = |error: toml::de::Error| {
-            let span = error.span().unwrap_or(0..0);
-            SyntaxError { line: file.line_number(span.start), span, error }
-        };
-        errors.into_iter().map(place).collect()
-    };
-    let (root, errors) = DeTable::parse_recoverable(file.text());
-    let mut errors = with_place(errors);
-    let stopping: BTreeSet<usize> =
-        errors.iter().filter(|error| error.stops_parser()).map(|error| error.line).collect();
-    if stopping.is_empty() {
-        return (root, errors);
-    }
-    let (root, others) = DeTable::parse_recoverable(file.with_blanks_for(&stopping));
-    errors.retain(|error| stopping.contains(&error.line));
-    errors.extend(with_place(others));
-    (root, errors)
-}
-
-/// The first of each line, or what stopped the parser there: a key with a strange character and no value is a slip
-/// of the `=`.
-fn one_a_line(errors: &[SyntaxError]) -> Vec<&SyntaxError> {
-    let mut errors: Vec<&SyntaxError> = errors.iter().collect();
-    errors.sort_by_key(|error| (error.line, !error.stops_parser(), error.span.start));
-    errors.dedup_by_key(|error| error.line);
-    errors
-}
-
 /// Parses as much of the file as can be, noting one syntax mistake a line.
 pub(crate) fn parse<'a>(file: &'a SourceFile, findings: &'a Findings) -> (Reader<'a>, Spanned<DeTable<'a>>) {
-    let (root, errors) = parse_all_of(file);
+    let (root, mistakes) = parsing::parse(file);
     let reader = Reader { file, findings };
     let mut second_table = None;
-    for SyntaxError { line, span, error } in one_a_line(&errors) {
-        if file.doubts().is_misread(*line) {
+    for Mistake { span, slip, lines, is_duplicate } in mistakes {
+        let line = *lines.start();
+        if file.doubts().is_misread(line) {
             continue;
         }
-        let message = error.message();
-        if syntax::is_duplicate(message) {
-            if file.is_header(*line) {
-                second_table = Some(*line);
-            } else if second_table.is_some() && file.header_line(*line) == second_table {
+        if is_duplicate {
+            if file.is_header(line) {
+                second_table = Some(line);
+            } else if second_table.is_some() && file.header_line(line) == second_table {
                 // All that stands in the table is there twice because the table is.
                 continue;
             }
         }
-        let slip = syntax::slip(message, &file.text()[span.start..]);
-        reader.fail(span.clone(), slip.message, slip.help);
-        match slip.reach {
-            Reach::Line => file.doubts().mark(*line),
-            Reach::Rest => file.doubts().mark_from(*line),
-            Reach::File => file.doubts().mark_all_of(*line),
+        let is_secret = file.is_place_of_secret(line);
+        reader.fail(span, slip.message, if is_secret { SECRET_HELP } else { slip.help });
+        file.doubts().mark(lines);
+        if slip.reach == Reach::File {
+            file.doubts().mark_all();
         }
     }
     (reader, root)
@@ -251,7 +208,8 @@ impl<'a> Table<'a> {
                 None => suggestion(entry.key, known.clone()),
             };
             meant.extend(nearest(entry.key, known));
-            entry.fail_at_key(format!("unknown key {}{place}", quoted(entry.key)), help);
+            let told = if file.may_tell(entry.key) { quoted(entry.key) } else { "(not shown)".to_owned() };
+            entry.fail_at_key(format!("unknown key {told}{place}"), help);
         }
         if file.may_lack_by_a_slip(self.title.is_some().then_some(self.span.start)) {
             return;
@@ -279,8 +237,9 @@ pub(crate) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
+    /// Of the value; what the parser puts in the place of one that it could not read stands where the key does.
     pub(crate) fn span(&self) -> Range<usize> {
-        self.value.span()
+        Some(self.value.span()).filter(|span| !span.is_empty()).unwrap_or(self.key_span.clone())
     }
 
     /// Whether the syntax around it is broken, so that it may be only a part of what is meant.

@@ -13,6 +13,10 @@ use crate::config::environment::Environment;
 use crate::config::regular;
 use crate::domain::secret::{Secret, SecretRef};
 
+/// What belongs where a secret, or something else, was written.
+pub(crate) const SECRET_HELP: &str = "write \"credential:NAME\", \"env:NAME\" or \"file:PATH\" and keep the secret out of \
+    this file; one that stood here should be replaced at the cloud";
+
 /// Where systemd keeps the service's credentials: commands run from a shell look there.
 const SERVICE_CREDENTIALS: &str = "/run/credentials/renewd.service";
 

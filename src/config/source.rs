@@ -123,15 +123,50 @@ impl SourceFile {
         &self.text
     }
 
-    /// The text with these lines blank, asked for once: all places stay what they are.
-    pub(crate) fn with_blanks_for(&self, lines: &BTreeSet<usize>) -> &str {
-        self.blanked.get_or_init(|| {
-            let blank = |(at, line): (usize, &str)| match lines.contains(&(at + 1)) {
-                true => " ".repeat(line.len()),
-                false => line.to_owned(),
-            };
-            self.text.split('\n').enumerate().map(blank).collect::<Vec<_>>().join("\n")
-        })
+    /// The text with these lines blank: all places stay what they are.
+    pub(crate) fn with_blanks_for(&self, lines: &BTreeSet<usize>) -> Cow<'_, str> {
+        if lines.is_empty() {
+            return Cow::Borrowed(&self.text);
+        }
+        let blank = |(at, line): (usize, &str)| match lines.contains(&(at + 1)) {
+            true => " ".repeat(line.len()),
+            false => line.to_owned(),
+        };
+        Cow::Owned(self.text.split('\n').enumerate().map(blank).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// As [`SourceFile::with_blanks_for`], once and for as long as the file is there.
+    pub(crate) fn blanked(&self, lines: &BTreeSet<usize>) -> &str {
+        if lines.is_empty() {
+            return &self.text;
+        }
+        self.blanked.get_or_init(|| self.with_blanks_for(lines).into_owned())
+    }
+
+    pub(crate) fn line_up_to(&self, offset: usize) -> &str {
+        &self.text[self.line_starts[self.line_number(offset) - 1]..offset]
+    }
+
+    /// The last line before the next header, or of the file.
+    pub(crate) fn last_line_below(&self, header: usize) -> usize {
+        let last = self.last_line();
+        (header + 1..=last).find(|line| self.is_header(*line)).map_or(last, |next| next - 1)
+    }
+
+    pub(crate) fn last_line(&self) -> usize {
+        self.line_starts.len()
+    }
+
+    /// Whether a message may repeat this key.
+    pub(crate) fn may_tell(&self, key: &str) -> bool {
+        self.disclosure == Disclosure::Open || !may_be_part_of_secret(key)
+    }
+
+    /// Whether a secret, or a reference to one, belongs on the line.
+    pub(crate) fn is_place_of_secret(&self, line: usize) -> bool {
+        let is_of_key = |c: char| c.is_alphanumeric() || c == '_';
+        let key = self.line(line).split(|c| !is_of_key(c)).find(|word| !word.is_empty()).unwrap_or_default();
+        self.disclosure == Disclosure::Guarded && likeness(key, &SECRET_KEYS) >= MISSPELT
     }
 
     /// From 1.
@@ -169,17 +204,26 @@ impl SourceFile {
         let of_line = |line| if self.is_header(line) { Some(line) } else { self.header_line(line) };
         let path = |header: Option<usize>| header.map(|header| path_of(self.line(header)));
         let own = path(offset.and_then(|offset| of_line(self.line_number(offset))));
-        self.doubts.is_any_table() || self.doubts.any_line(|line| path(of_line(line)) == own)
+        let may_hold = |line| match (path(of_line(line)), &own) {
+            (Some(path), Some(own)) => path.starts_with(own),
+            (path, own) => path.is_none() && own.is_none(),
+        };
+        self.doubts.is_any_table() || self.doubts.any_line(may_hold)
     }
 
     /// Whether a broken line may be, or hide, one of the names that stand in `table`.
     pub(crate) fn are_names_in_doubt(&self, table: &str) -> bool {
-        let may_name = |line: usize| match path_of(self.header(line)).as_slice() {
-            [] => true,
-            [only] => *only == table,
-            _ => false,
+        let may_name = |line: usize| {
+            let own = self.line(line);
+            match path_of(if self.is_header(line) { own } else { self.header(line) }).as_slice() {
+                [] => path_of(own.split('=').next().unwrap_or_default())
+                    .first()
+                    .is_none_or(|key| !SHOWN_KEYS.contains(key) || key == &table),
+                [only] => !SHOWN_TABLES.contains(only),
+                [first, ..] => self.is_header(line) && !SHOWN_TABLES.contains(first),
+            }
         };
-        self.doubts.is_any_table() || self.doubts.any_line(|line| self.is_header(line) || may_name(line))
+        self.doubts.is_any_table() || self.doubts.any_line(may_name)
     }
 
     /// The place of `span`; of a span over several lines, of its first.
@@ -191,7 +235,7 @@ impl SourceFile {
         Place { file: self.shared_path(), spot: Some(spot) }
     }
 
-    fn line(&self, line: usize) -> &str {
+    pub(crate) fn line(&self, line: usize) -> &str {
         let start = self.line_starts[line - 1];
         let end = self.line_starts.get(line).copied().unwrap_or(self.text.len());
         self.text[start..end].trim_end_matches(['\n', '\r'])
@@ -245,6 +289,9 @@ impl Disclosure {
             }
             Disclosure::Open => true,
         };
+        if self == Disclosure::Guarded && !is_known && may_be_part_of_secret(key) {
+            return Some(0);
+        }
         if (is_known || is_plain_number(value)) && !may_hold_secret(line) {
             return None;
         }
@@ -277,6 +324,13 @@ fn is_harmless(path: &[&str]) -> bool {
     }
     let likeness_to_shown = likeness(key, &SHOWN_KEYS);
     likeness_to_shown >= MISSPELT && likeness_to_shown > likeness_to_secret
+}
+
+/// No key of ours looks like that; the second line of a wrapped secret does.
+pub(crate) fn may_be_part_of_secret(key: &str) -> bool {
+    path_of(key)
+        .iter()
+        .all(|word| word.contains(|c: char| !c.is_ascii_lowercase() && !matches!(c, '_' | '-')))
 }
 
 /// To the most alike of them, of 1.

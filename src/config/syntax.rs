@@ -17,8 +17,12 @@ pub(super) struct Slip {
 pub(super) enum Reach {
     /// Its line: the parser goes on at the next one.
     Line,
-    /// All behind the place is misread: a list or table that nobody closes swallows it.
-    Rest,
+    /// Its line, which the parser takes for the end of the file.
+    Stop,
+    /// A list or table that nobody closes, from the key that it belongs to up to the line of the place.
+    Unclosed,
+    /// The table below a header that is none.
+    Table,
     /// Any of it may stand in another table than it seems to.
     File,
 }
@@ -27,56 +31,63 @@ pub(super) fn is_duplicate(message: &str) -> bool {
     message.starts_with("duplicate key")
 }
 
-/// Whether the parser takes a key whose `=` is missing for the end of the file.
-pub(super) fn stops_parser(message: &str) -> bool {
-    message.starts_with("key with no value") || message.starts_with("missing value for key")
-}
-
-/// Reads the parser's `message`; `rest` is the file from the place on.
-pub(super) fn slip(message: &str, rest: &str) -> Slip {
-    let swallowed = UNCLOSED.iter().find(|(beginning, ..)| message.starts_with(beginning));
-    if let Some((_, message, help)) = swallowed.filter(|_| begins_anew(rest)) {
-        return Slip { message: (*message).to_owned(), help, reach: Reach::Rest };
+/// Reads the parser's `message`; `before` is the line up to the place, `rest` the file from there on.
+pub(super) fn slip(message: &str, before: &str, rest: &str) -> Slip {
+    if before.trim().is_empty() && begins_anew(rest) {
+        let unclosed = UNCLOSED.iter().find(|(beginning, ..)| message.starts_with(beginning));
+        if let Some((_, message, help)) = unclosed {
+            return Slip { message: (*message).to_owned(), help, reach: Reach::Unclosed };
+        }
     }
+    let reach = REACHES.iter().find(|(beginning, _)| message.starts_with(beginning));
+    let reach = reach.map_or(Reach::Line, |(_, reach)| *reach);
     let known = KNOWN.iter().find(|(beginning, ..)| message.starts_with(beginning));
     let (plain, help) = match known {
-        None => ("", "see https://toml.io for the syntax"),
-        Some((_, plain, "")) => (*plain, unquoted_help(rest)),
+        None => (message, "see https://toml.io for the syntax"),
+        Some(_) if reach == Reach::Stop && is_key_with_colon(before, rest) => {
+            ("there is a `:` where `=` belongs", "write key = value")
+        }
+        Some((_, _, "")) => unquoted(before, rest),
+        Some((_, "", help)) => (message, *help),
         Some((_, plain, help)) => (*plain, *help),
     };
-    let plain = if plain.is_empty() { message } else { plain };
-    let reaches_on = REACHES_ON.iter().any(|beginning| message.starts_with(beginning));
-    let reach = if reaches_on { Reach::File } else { Reach::Line };
     Slip { message: plain.to_owned(), help, reach }
 }
 
-/// What the parser begins with where it cannot know the end of what is not closed.
-const REACHES_ON: [&str; 3] = ["unclosed", "invalid multi-line", "invalid inline table element"];
+const REACHES: [(&str, Reach); 6] = [
+    ("key with no value", Reach::Stop),
+    ("missing value for key", Reach::Stop),
+    ("unclosed array table", Reach::Table),
+    ("unclosed table", Reach::Table),
+    ("unclosed", Reach::Unclosed),
+    ("invalid multi-line", Reach::File),
+];
 
-/// Where the next key or table begins inside of what should have been closed.
-const UNCLOSED: [(&str, &str, &str); 3] = [
-    ("missing comma between array elements", "the list before this line is not closed", "close it with `]`"),
-    (
-        "missing comma between key-value pairs",
-        "the table before this line is not closed",
-        "close it with `}`",
-    ),
-    ("invalid inline table element", "the table before this line is not closed", "close it with `}`"),
+const UNCLOSED_LIST: &str = "the list that begins here is not closed";
+const UNCLOSED_TABLE: &str = "the table that begins here is not closed";
+
+/// How the parser begins where the next key or header stands inside of what should have been closed.
+const UNCLOSED: [(&str, &str, &str); 5] = [
+    ("missing comma between array elements", UNCLOSED_LIST, "close it with `]`"),
+    ("missing comma between key-value pairs", UNCLOSED_TABLE, "close it with `}`"),
+    ("missing key", UNCLOSED_TABLE, "close it with `}`"),
+    ("invalid inline table element", UNCLOSED_TABLE, "close it with `}`"),
+    ("extra assignment", UNCLOSED_TABLE, "close it with `}`"),
 ];
 
 /// How the parser begins, what it means (nothing: its own words are plain), what to do (nothing: see the value).
-const KNOWN: [(&str, &str, &str); 30] = [
+const KNOWN: [(&str, &str, &str); 32] = [
     ("string values must be quoted", "text stands without quotes", ""),
     ("missing comma between array", "", "put a comma between the items and `]` behind the last"),
     ("missing comma between key-value pairs", "", "put a comma between them and `}` behind the last"),
-    ("unclosed table", "the header is not closed", "close the header with `]`, such as [policy.NAME]"),
+    ("unclosed table", "the header is not closed", "close the header with `]`"),
     (
         "unclosed array table",
         "a header of two brackets makes a list of tables",
         "write the header with one pair of brackets: [policy.NAME]",
     ),
-    ("unclosed array", "the list is not closed", "close the list with `]`"),
-    ("unclosed inline table", "the table is not closed", "close it with `}`"),
+    ("unclosed array", UNCLOSED_LIST, "close it with `]`"),
+    ("unclosed inline table", UNCLOSED_TABLE, "close it with `}`"),
     (
         "unexpected key or value",
         "something follows the value",
@@ -100,6 +111,7 @@ const KNOWN: [(&str, &str, &str); 30] = [
     ),
     ("unquoted keys cannot be empty", "a part of the key is missing", "write key = value, or [policy.NAME]"),
     ("extra comma", "", "write one comma between two items"),
+    ("extra `=`", "there is one `=` too many", "write key = value"),
     ("redundant numeric sign", "the number has a sign too many", "write digits only"),
     ("unexpected sign", "the number has a sign too many", "write digits only"),
     (
@@ -109,7 +121,8 @@ const KNOWN: [(&str, &str, &str); 30] = [
     ),
     ("unexpected leading zero", "a number begins with a zero", "write the number without a zero before it"),
     ("carriage return", "", "end the line as all others end, with a newline"),
-    ("invalid boolean", "", "write true or false, in small letters"),
+    ("invalid boolean", "", ""),
+    ("invalid float", "", ""),
     ("invalid mantissa", "the number is not one", "write digits only, with a point before decimals"),
     ("duplicate key", "this stands in the file a second time", "each key and each [table] is written once"),
 ];
@@ -118,7 +131,7 @@ const KEY_OR_HEADER: &str = "write key = value, a header such as [policy.NAME], 
 const CLOSE_QUOTE: &str = "end the text with the quote that it began with, on the same line";
 
 /// Whether a key with its `=`, or a header, begins here.
-fn begins_anew(rest: &str) -> bool {
+pub(super) fn begins_anew(rest: &str) -> bool {
     let line = rest.lines().next().unwrap_or_default();
     let is_name = |text: &str| {
         let text = text.trim();
@@ -129,18 +142,36 @@ fn begins_anew(rest: &str) -> bool {
     is_header || line.split_once('=').is_some_and(|(key, _)| is_name(key))
 }
 
-fn unquoted_help(rest: &str) -> &'static str {
-    let value = rest.lines().next().unwrap_or_default().trim();
+fn is_key_with_colon(before: &str, rest: &str) -> bool {
+    let line = [before, rest.lines().next().unwrap_or_default()].concat();
+    let is_of_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | '\'');
+    line.trim_start().trim_start_matches(is_of_key).trim_start().starts_with(':')
+}
+
+/// A word that should stand in quotes, or is meant to be true or false.
+fn unquoted(before: &str, rest: &str) -> (&'static str, &'static str) {
+    let begun = before.len() - before.trim_end_matches(char::is_alphanumeric).len();
+    let value = [&before[before.len() - begun..], rest.lines().next().unwrap_or_default()].concat();
+    let value = value.trim();
     let word = value.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    let text = "text stands without quotes";
     if value.starts_with(CURLY_QUOTES) {
-        "use straight quotes: key = \"value\""
-    } else if value.is_empty() {
-        "the value is missing: write key = \"value\""
-    } else if BOOLEANS.contains(&word.to_ascii_lowercase().as_str()) {
-        "write true or false, in small letters"
+        (text, "use straight quotes: key = \"value\"")
+    } else if value.is_empty() || value.starts_with('#') {
+        ("the value is missing", "write key = \"value\"")
+    } else if is_meant_as_boolean(word) {
+        (text, "write true or false, in small letters")
     } else if word.starts_with(|c: char| c.is_ascii_digit()) {
-        "write a number with digits only, or put the value in quotes: key = \"value\""
+        (text, "write a number with digits only, or put the value in quotes: key = \"value\"")
     } else {
-        "put the value in quotes: key = \"value\""
+        (text, "put the value in quotes: key = \"value\"")
     }
 }
+
+fn is_meant_as_boolean(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    let is_near = |name: &str| strsim::normalized_damerau_levenshtein(&word, name) >= ONE_LETTER_OFF;
+    BOOLEANS.contains(&word.as_str()) || is_near("true") || is_near("false")
+}
+
+const ONE_LETTER_OFF: f64 = 0.75;

@@ -29,7 +29,7 @@ use crate::domain::order::OrderRow;
 use crate::domain::product::{InstanceId, Product, Region};
 use crate::domain::run::{Epoch, Hold, Origin, Outcome, RunId};
 use crate::guard::{self, Decision, Price, Verdict};
-use crate::retry;
+use crate::retry::{self, Next};
 use crate::store::{Claim, Elder, Finish, Job, PauseScope, StoreError};
 use crate::verdict::{self, EffectSeen, Goal};
 use next_firings::NextFirings;
@@ -351,6 +351,10 @@ impl Lane {
                     "{} is skipped: {reason}", claim.job.instance);
                 Outcome::Skipped { reason: reason.clone() }
             }
+            // At work for long it is looked at ever more seldom, and somebody is told once.
+            Decision::Wait { reason, failure: Some(failure), .. } if failure.class == Class::Busy => {
+                self.wait_for_the_cloud(&claim.job, reason.clone(), failure)
+            }
             Decision::Wait { until, reason, failure } => {
                 self.log_wait(&claim, reason, *until, failure.as_ref());
                 let (reason, failure) = (reason.clone(), failure.clone());
@@ -363,6 +367,20 @@ impl Lane {
             }
         };
         Some(self.finish(claim, outcome, &verdict))
+    }
+
+    fn wait_for_the_cloud(&self, job: &Job, reason: String, failure: &Failure) -> Outcome {
+        let pace = self.engine.settings().pace;
+        let next = retry::after(Class::Busy, None, job.attempts, pace, seed(job), self.engine.now());
+        let Next::Again { at: until, counts, exhausted } = next else { return Outcome::Skipped { reason } };
+        if exhausted {
+            job_event!(error, "run.waiting", job, { class = %failure.class, code = failure.code, next_attempt_at = %until, },
+                "{} was looked at {} times and the cloud is still at work on it: from now on it is looked at only seldom; \
+                 see in the console what keeps it", job.instance, job.attempts + 1);
+        } else {
+            job_event!(warn, "run.waiting", job, { next_attempt_at = %until, }, "{} waits until {until:.0}: {reason}", job.instance);
+        }
+        Outcome::Wait { until, reason, hold: Hold::Backoff, failure: Some(failure.clone()), counts }
     }
 
     /// The term moved although this run's own order was refused: a refusal that was none, or somebody else's doing.

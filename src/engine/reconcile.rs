@@ -88,6 +88,8 @@ impl Reconcile {
         let ids: Vec<InstanceId> = orders.iter().map(|order| order.instance.clone()).collect();
         let seen = match self.engine.observe(&self.account, product, region, &ids).await {
             Ok(seen) => seen.into_iter().map(|seen| seen.map_err(|refused| refused.to_string())).collect(),
+            // The service's own stop says nothing of an order.
+            Err(CallError::Cloud(_)) if self.engine.is_stopping() => return Ok(()),
             Err(CallError::Cloud(failure)) => vec![Err(failure.to_string()); orders.len()],
             Err(CallError::Store(error)) => return Err(error),
         };
@@ -133,6 +135,7 @@ impl Reconcile {
             from,
         };
         match engine.list_orders(&self.account, wanted).await {
+            Err(CallError::Cloud(_)) if engine.is_stopping() => Ok(ListSeen::NotAsked),
             Ok(listed) => {
                 self.account.note_list_right(true);
                 self.ours(order, listed, from).await
@@ -413,10 +416,16 @@ fn log_verdict(order: &OpenOrder, verdict: &Verdict, next: AfterConfirmed) {
                 EffectSeen::Expiry(at) => Some(at.to_string()),
                 _ => None,
             };
-            if moved_further(order, effect) {
+            let months = order.months.unwrap_or_default();
+            if moved_further(order, effect) && order.is_second {
+                job_event!(error, "order.unknown", order, { order_row = row.0, order_id, expiry_before, expiry_after, },
+                    "{instance} was moved by more than the {months} months of order row {row}, and an earlier row of this \
+                     term was settled as not ordered: most likely both were paid; compare `renewd orders --instance \
+                     {instance}` with the console");
+            } else if moved_further(order, effect) {
                 job_event!(warn, "order.confirmed", order, { order_row = row.0, order_id, expiry_before, expiry_after, },
-                    "{instance} was moved by more than the {} months of order row {row}: somebody else renewed it as well",
-                    order.months.unwrap_or_default());
+                    "{instance} was moved by more than the {months} months of order row {row}: somebody else renewed it \
+                     as well, or an order that a person called not paid was paid");
             }
             job_event!(info, "order.confirmed", order, { order_row = row.0, order_id, expiry_before, expiry_after, },
                 "the order for {instance} is confirmed: {}", finding(order, verdict));

@@ -44,6 +44,7 @@ impl Store {
 
     /// Changes nothing, and yet writes: whether the database takes anything.
     pub async fn prove_writable(&self) -> Result<(), StoreError> {
+        self.check_place()?;
         self.writer.submit(ThereAndBack).await
     }
 

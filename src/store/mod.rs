@@ -28,6 +28,7 @@ mod standing;
 mod trouble;
 mod writer;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,7 +72,12 @@ pub struct Store {
     /// Whether what is read is taken for immutable: no daemon wrote to it when it was opened.
     is_at_rest: bool,
     path: PathBuf,
+    /// Which file it was when it was opened; None of one in memory.
+    identity: Option<FileIdentity>,
 }
+
+/// Device and inode.
+type FileIdentity = (u64, u64);
 
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -84,6 +90,11 @@ pub enum StoreError {
     Decode(String),
     #[error("the database is damaged: nothing is ordered any more{}", Trouble::Damaged.advice())]
     Damaged,
+    #[error(
+        "the database file {} is not the one that this service has open: it was removed or replaced. Nothing is ordered \
+         any more: stop the service, put the file or a backup in place, and start it again", .0.display()
+    )]
+    Displaced(PathBuf),
     #[error("the database writer has stopped")]
     Stopped,
 }
@@ -94,7 +105,7 @@ impl StoreError {
             StoreError::Write(error) => Trouble::of(error),
             StoreError::Read(error) => Trouble::of(error),
             StoreError::Damaged => Trouble::Damaged,
-            StoreError::Decode(_) | StoreError::Stopped => Trouble::Other,
+            StoreError::Decode(_) | StoreError::Displaced(_) | StoreError::Stopped => Trouble::Other,
         }
     }
 }
@@ -102,6 +113,19 @@ impl StoreError {
 impl Store {
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What is written into a file that was removed is nobody's record once this process ends: no money is spent on it.
+    ///
+    /// # Errors
+    /// The file at the path is another one by now, or none.
+    fn check_place(&self) -> Result<(), StoreError> {
+        match self.identity {
+            Some(_) if identity_of(&self.path) != self.identity => {
+                Err(StoreError::Displaced(self.path.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// How long the writer's transactions took in this process.
@@ -122,6 +146,10 @@ impl Store {
         self.readers.close().await;
         self.writer.stop().await;
     }
+}
+
+fn identity_of(path: &Path) -> Option<FileIdentity> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 fn ms(at: Timestamp) -> i64 {

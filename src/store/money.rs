@@ -182,6 +182,7 @@ impl Store {
         claim: &Claim,
         intent: Intent,
     ) -> Result<Result<Committed, Withheld>, StoreError> {
+        self.check_place()?;
         let row = IntentRow::new(claim, &intent);
         let written = self.writer.submit_purchase(row).await?;
         Ok(written.map(Committed::from_committed_row))
@@ -197,6 +198,7 @@ impl Store {
         budget: Budget,
         now: Timestamp,
     ) -> Result<Option<Committed>, StoreError> {
+        self.check_place()?;
         let may = self.writer.submit_purchase(RepeatRow { row, epoch, budget, now_ms: ms(now) }).await?;
         Ok(may.then(|| Committed::from_committed_row(row)))
     }

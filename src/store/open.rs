@@ -231,7 +231,8 @@ impl Store {
 
     fn of(conn: SqliteConnection, options: SqliteConnectOptions, path: &Path) -> Store {
         let readers = Readers::new(options);
-        Store { writer: Writer::start(conn), readers, is_at_rest: false, path: path.to_owned() }
+        let identity = super::identity_of(path);
+        Store { writer: Writer::start(conn), readers, is_at_rest: false, path: path.to_owned(), identity }
     }
 
     /// Whether another connection has committed since the last call with the same connection: what the

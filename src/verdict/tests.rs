@@ -250,10 +250,11 @@ fn settle() -> SignedDuration {
 
 #[test]
 fn an_instance_that_cannot_be_looked_at_leaves_the_list_to_speak() {
-    let unread = |list| {
+    let unread_at = |at, list| {
         let effect = EffectSeen::Unread { why: "HTTP 502".to_owned() };
-        [(Duration::ZERO, Evidence { effect, list, operation: None, repeat: None })]
+        (Duration::from_secs(at), Evidence { effect, list, operation: None, repeat: None })
     };
+    let unread = |list| [unread_at(0, list)];
     let mut unknown = question(OrderState::Unknown);
     let placed = judge(&unknown, &unread(ListSeen::Ours(listed_order(Standing::Standing))));
     assert!(matches!(placed, Verdict::Placed { .. }), "{placed:?}");
@@ -263,8 +264,15 @@ fn an_instance_that_cannot_be_looked_at_leaves_the_list_to_speak() {
     assert!(matches!(watched, Verdict::KeepWatching { .. }), "{watched:?}");
     assert_eq!(why(&watched), "the instance could not be looked at: HTTP 502");
     unknown.age = settle();
-    let asked = judge(&unknown, &unread(ListSeen::Nothing));
-    assert!(matches!(asked, Verdict::AskPerson { .. }), "{asked:?}");
+    let after_a_start = judge(&unknown, &unread(ListSeen::Nothing));
+    assert!(matches!(after_a_start, Verdict::KeepWatching { .. }), "one failed look: {after_a_start:?}");
+    let over = |last| [unread_at(7, ListSeen::Nothing), unread_at(last, ListSeen::Nothing)];
+    assert!(matches!(judge(&unknown, &over(606)), Verdict::KeepWatching { .. }));
+    assert!(matches!(judge(&unknown, &over(607)), Verdict::AskPerson { .. }), "this life's settling time");
+    unknown.age = settle() * 8;
+    assert!(matches!(judge(&unknown, &over(8)), Verdict::KeepWatching { .. }));
+    unknown.age += SignedDuration::from_secs(1);
+    assert!(matches!(judge(&unknown, &over(8)), Verdict::AskPerson { .. }), "many lives, each too short");
 }
 
 #[test]

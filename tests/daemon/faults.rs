@@ -103,6 +103,34 @@ fn a_busy_instance_is_tried_again_and_each_refusal_counts_as_an_attempt() {
 }
 
 #[test]
+fn an_instance_that_the_cloud_is_at_work_on_is_looked_at_ever_more_seldom_and_told_of_once() {
+    let stage = Stage::new();
+    stage.edit_settings(|text| text.replace("[retry]", "[retry]\nmax_attempts = 3"));
+    stage.change("crs-sandbox-1", serde_json::json!({ "state": "busy" }));
+    // A later firing would take over from a run whose attempts are used up.
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], "").replace("* * * * * *", "0 3 1 1 *"));
+    let daemon = stage.start();
+    stage.ok(&["trigger", "month"]);
+    let told = daemon.until_event_that("run.waiting", |event| event["level"] == "ERROR");
+    assert_eq!((&told["class"], &told["code"]), (&"busy".into(), &"AtWork".into()), "{told:#}");
+    let run = told["run"].clone();
+    let of_run = |level: &str| {
+        let waits = daemon.events("run.waiting").into_iter();
+        waits.filter(|event| event["run"] == run && event["level"] == level).count()
+    };
+    assert_eq!(of_run("WARN"), 2, "the attempts before the last");
+    let attempts =
+        || stage.runs_of("crs-sandbox-1").iter().map(|run| run["attempts"].as_i64().unwrap()).max();
+    until("it goes on being looked at", || (attempts() > Some(3)).then_some(()));
+    assert_eq!(of_run("ERROR"), 1);
+
+    stage.change("crs-sandbox-1", serde_json::json!({ "state": "running" }));
+    stage.until_order("crs-sandbox-1", "confirmed");
+    daemon.stop();
+    stage.assert_agreement();
+}
+
+#[test]
 fn an_empty_balance_pauses_the_account_and_a_top_up_heals_it_soonest_expiry_first() {
     let stage = Stage::new();
     let ids = ["crs-late", "crs-soon", "crs-middle"];

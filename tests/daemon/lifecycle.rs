@@ -1,6 +1,6 @@
 //! Stopping, and what a stop leaves to the next start.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -60,6 +60,28 @@ fn a_look_that_a_stop_cuts_short_is_no_failure_and_its_run_goes_on_at_the_next_s
 
     stage.cloud.forget_faults();
     let daemon = stage.start();
+    stage.until_order("crs-sandbox-1", "confirmed");
+    daemon.stop();
+    assert_eq!(stage.charges_of("crs-sandbox-1"), 1);
+    stage.assert_agreement();
+}
+
+#[test]
+fn a_database_that_is_removed_under_the_service_is_missed_before_anything_is_paid_for() {
+    let stage = Stage::new();
+    stage.expires_in_days("crs-sandbox-1", 200);
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let daemon = stage.start();
+    until("it was looked at", || (!stage.runs_of("crs-sandbox-1").is_empty()).then_some(()));
+    let aside = stage.folder().join("aside.db");
+    fs::rename(stage.database(), &aside).unwrap();
+    stage.expires_in_days("crs-sandbox-1", 3);
+    let told =
+        daemon.until_event_that("database.failed", |event| text(event, "message").contains("was removed"));
+    assert_eq!(told["level"], "ERROR");
+    assert_eq!(stage.cloud.ledger().len(), 0);
+
+    fs::rename(&aside, stage.database()).unwrap();
     stage.until_order("crs-sandbox-1", "confirmed");
     daemon.stop();
     assert_eq!(stage.charges_of("crs-sandbox-1"), 1);

@@ -7,7 +7,9 @@ use std::process::Command;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::harness::{Daemon, Settings, Stage, command, instant, most_sent_in_a_second, policy, text, until};
+use crate::harness::{
+    Daemon, Settings, Stage, command, instant, most_sent_in_a_second, policy, stderr, text, until,
+};
 use crate::nobody;
 
 fn fleet(stage: &Stage, count: usize) -> Vec<String> {
@@ -202,8 +204,20 @@ fn what_takes_a_restart_is_named_and_waits_for_it_while_the_rest_is_taken() {
     // Another database is none to go over to while orders are open in this one.
     stage.edit_settings(|text| text.replace("database = \"renewd.db\"", "database = \"other.db\""));
     daemon.until_event_that("config.needs_restart", |event| event["settings"] == "database");
+    // Nor for a command that would only seem to stop orders.
+    for command in ["pause", "resume", "status"] {
+        let output = stage.renewd(&[command]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(stderr(&output).contains("not on the database"), "{}", stderr(&output));
+    }
     assert!(!stage.folder().join("other.db").exists());
+    // A file that cannot be read for certain is as good as one that names another.
+    stage.edit_settings(|_| original.replace("database = \"renewd.db\"", "database: \"renewd.db\""));
+    let output = stage.renewd(&["pause"]);
+    assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
     stage.edit_settings(|_| original);
+    stage.ok(&["pause"]);
+    stage.ok(&["resume"]);
     daemon.stop();
     stage.start().stop();
     assert_eq!(stage.status()["settings"]["needs_restart"], serde_json::json!([]));
