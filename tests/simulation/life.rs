@@ -171,7 +171,7 @@ fn entry(policy: &Policy) -> PolicyEntry {
     PolicyEntry { policy: policy.clone(), source: "list.toml:1".to_owned(), digest: format!("{policy:?}") }
 }
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings {
         pace: Pace {
             first_delay: Duration::from_secs(30),

@@ -14,6 +14,8 @@ mod found;
 #[cfg(test)]
 mod journal;
 #[cfg(test)]
+mod lane;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod operation;

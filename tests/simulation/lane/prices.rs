@@ -1,0 +1,126 @@
+//! A price that a cap or a budget depends on is asked before the order, and only then.
+
+use renewd::domain::money::Fen;
+use renewd::domain::policy::{OnAutoRenew, Policy};
+use renewd::domain::product::Product;
+use renewd::engine::Limits;
+use renewd::sandbox::instance::{InstanceChange, Switch};
+
+use super::scene::{Scene, seconds, waiting};
+use crate::fleet::{cny, hours, policy, with};
+
+const PRICE: &str = "redis:InquiryPriceRenewInstance";
+
+fn capped(cap: Fen) -> Policy {
+    with(policy("cache", "shop", Product::REDIS, &["crs-1"]), |policy| policy.terms.max_price = Some(cap))
+}
+
+async fn fired(policy: Policy) -> Scene {
+    let mut scene = Scene::open(&[("crs-1", 9)], &[policy]).await;
+    scene.fire().await;
+    scene
+}
+
+#[tokio::test]
+async fn a_price_above_the_cap_is_not_paid() {
+    let mut scene = fired(capped(cny(99))).await;
+    scene.work("shop").await;
+    assert_eq!(scene.asked(PRICE), 1);
+    let run = scene.run("crs-1").await;
+    assert_eq!((run.state.as_str(), run.code.as_deref()), ("failed", Some("PriceAboveCap")));
+    assert_eq!(run.reason.as_deref(), Some("the price is 100.00 CNY, above max_price_cny = 99.00"));
+    assert_eq!(
+        scene.told("run.failed", &["instance", "class", "code"]),
+        ["error crs-1 rejected PriceAboveCap"]
+    );
+    assert!(scene.charged().is_empty());
+}
+
+#[tokio::test]
+async fn a_price_within_the_cap_is_paid_and_stands_with_its_order() {
+    let mut scene = fired(capped(cny(100))).await;
+    scene.work("shop").await;
+    let order = scene.order("crs-1").await;
+    assert_eq!((order.state.as_str(), order.amount_fen), ("placed", Some(10_000)));
+    let told =
+        scene.told("order.intended", &["instance", "order_row", "attempt", "price_cny", "expiry_before"]);
+    assert_eq!(told, ["info crs-1 1 1 100.00 2026-03-11T01:00:00Z"]);
+    assert_eq!(
+        scene.told("run.started", &["instance", "attempt", "due_at"]),
+        ["info crs-1 1 2026-03-02T04:00:00Z"]
+    );
+}
+
+#[tokio::test]
+async fn a_price_that_nothing_depends_on_is_not_asked() {
+    let mut scene = fired(policy("cache", "shop", Product::REDIS, &["crs-1"])).await;
+    scene.work("shop").await;
+    assert_eq!(scene.asked(PRICE), 0);
+    assert_eq!(scene.order("crs-1").await.amount_fen, None);
+    let told = scene.told("order.intended", &["price_cny", "message"]);
+    assert_eq!(told, ["info - ordering 1 month of crs-1"]);
+}
+
+#[tokio::test]
+async fn a_money_budget_asks_for_the_price_as_a_cap_does() {
+    let mut scene =
+        Scene::open(&[("crs-1", 9)], &[policy("cache", "shop", Product::REDIS, &["crs-1"])]).await;
+    let limits = Limits { orders_per_day: None, per_day: None, per_month: Some(cny(99)) };
+    scene.stage.budgets.insert("shop", limits);
+    scene.stage.take_budgets().await.unwrap();
+    scene.fire().await;
+    scene.work("shop").await;
+    assert_eq!(scene.asked(PRICE), 1);
+    assert_eq!(scene.run("crs-1").await.code.as_deref(), Some("CnyPerMonth"));
+    assert!(scene.charged().is_empty());
+}
+
+/// The right to ask for prices is the account's: one error for all its runs.
+#[tokio::test]
+async fn a_price_that_cannot_be_read_is_waited_for() {
+    let mut scene = fired(capped(cny(100))).await;
+    scene.refuse(PRICE, "UnauthorizedOperation", 2);
+    scene.work("shop").await;
+    assert_eq!(scene.waits("crs-1").await, waiting("backoff", 120));
+    let reason = scene.reason("crs-1").await;
+    assert!(
+        reason.starts_with("a price cap or money budget is set and the price cannot be read"),
+        "{reason}"
+    );
+    assert_eq!(
+        scene.told("run.waiting", &["instance", "class", "code"]),
+        ["error crs-1 blocked UnauthorizedOperation"]
+    );
+    assert!(scene.charged().is_empty());
+}
+
+#[tokio::test]
+async fn a_price_that_rises_between_two_looks_is_asked_again() {
+    let mut scene = fired(capped(cny(100))).await;
+    let dearer = InstanceChange::default().with_price_per_month(cny(101));
+    scene.stage.cloud.set_instance("crs-1", dearer).unwrap();
+    scene.work("shop").await;
+    assert_eq!(scene.run("crs-1").await.code.as_deref(), Some("PriceAboveCap"));
+}
+
+/// A run's own trouble is told once, however often it is met.
+#[tokio::test]
+async fn a_trouble_of_one_run_is_an_error_when_it_begins_and_a_warning_while_it_lasts() {
+    let careful = with(policy("cache", "shop", Product::REDIS, &["crs-1"]), |policy| {
+        policy.terms.on_auto_renew = OnAutoRenew::Renew;
+    });
+    let mut scene = Scene::open(&[], &[careful]).await;
+    scene.stage.add_instance("crs-1", scene.stage.clocks.true_now() + hours(20));
+    scene.stage.change("crs-1", |change| change.auto_renew = Some(Switch(true)));
+    scene.fire().await;
+    scene.work("shop").await;
+    assert_eq!(scene.waits("crs-1").await, waiting("backoff", 120));
+    let told = scene.told("run.waiting", &["instance", "class", "code", "next_attempt_at"]);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("error crs-1 blocked AutoRenewNear 2026-03-02T04:02:00"), "{told:?}");
+    scene.forget_told();
+    scene.pass(seconds(121)).await;
+    scene.work("shop").await;
+    assert_eq!(scene.told("run.waiting", &["instance", "class", "code"]), ["warn crs-1 - -"]);
+    assert!(scene.charged().is_empty());
+}
