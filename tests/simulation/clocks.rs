@@ -1,6 +1,7 @@
 //! The clock of the machine, the clock of the cloud, and what can happen between them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,11 +11,13 @@ use renewd::clock::{Clock, ManualClock, Sleep};
 pub struct Clocks {
     machine: ManualClock,
     cloud: ManualClock,
+    breaks_in_tasks: AtomicBool,
 }
 
 impl Clocks {
     pub fn new(start: Timestamp) -> Arc<Clocks> {
-        Arc::new(Clocks { machine: ManualClock::new(start), cloud: ManualClock::new(start) })
+        let (machine, cloud) = (ManualClock::new(start), ManualClock::new(start));
+        Arc::new(Clocks { machine, cloud, breaks_in_tasks: AtomicBool::new(false) })
     }
 
     pub fn advance(&self, by: Duration) {
@@ -43,6 +46,11 @@ impl Clocks {
         self.cloud.jump_to(self.cloud.now() + length);
     }
 
+    /// From now on it panics in a part of the daemon that runs in a task of its own.
+    pub fn break_in_tasks(&self) {
+        self.breaks_in_tasks.store(true, Ordering::Relaxed);
+    }
+
     pub fn true_now(&self) -> Timestamp {
         self.cloud.now()
     }
@@ -54,6 +62,8 @@ impl Clocks {
 
 impl Clock for Clocks {
     fn now(&self) -> Timestamp {
+        let breaks = self.breaks_in_tasks.load(Ordering::Relaxed) && tokio::task::try_id().is_some();
+        assert!(!breaks, "the clock is broken");
         self.machine.now()
     }
 

@@ -1,7 +1,9 @@
 //! How a lane ends, and how it goes on after the database failed it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use renewd::domain::product::Product;
 use renewd::sandbox::faults::{Effect, Spoilt};
 use tokio::sync::watch;
@@ -50,6 +52,22 @@ async fn at_a_stop_a_database_that_takes_nothing_back_is_told_and_answers_are_st
     assert_eq!(told, ["warn claimed runs were not given back; the next start does it"]);
     assert_eq!(scene.states("crs-2").await, ["running"]);
     assert_eq!(scene.order("crs-1").await.state, "placed");
+}
+
+/// Its order is recorded and its answer never will be: the service must not go on as if nothing were.
+#[tokio::test]
+async fn a_lane_ends_with_a_send_that_panicked() {
+    let mut scene = scene(&[("crs-1", 5)]).await;
+    scene.fire().await;
+    scene.stage.clocks.break_in_tasks();
+    scene.step("shop").await;
+    let steps = async {
+        while AssertUnwindSafe(scene.step("shop")).catch_unwind().await.is_ok() {
+            tokio::time::sleep(A_TURN).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, steps).await.expect("it does not go on without the answer");
+    assert_eq!(scene.order("crs-1").await.state, "intended");
 }
 
 /// Claimed, judged, and its end not written: nobody has it in hand.
