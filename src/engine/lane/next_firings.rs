@@ -59,14 +59,21 @@ mod tests {
         let schedule = Schedule::parse(&text.expression, &text.zone).unwrap();
         let next_firings = NextFirings::default();
         let start: Timestamp = "2026-03-27T00:00:00Z".parse().unwrap();
-        // Over the spring gap, back and forth, to the second around each instant.
-        for step in 0..2000_i64 {
+        let ask = |after: Timestamp| {
+            let next = schedule.next_after(after);
+            let following = next.and_then(|next| schedule.next_after(next));
+            assert_eq!(next_firings.after(&text, after), Firings { next, following }, "{after}");
+            next.unwrap()
+        };
+        // Over the spring gap, back and forth, to the second around each moment and the instant that follows it.
+        let around = [-1, 0, 1].map(jiff::SignedDuration::from_secs);
+        for step in 0..500_i64 {
             let minutes = (step * 7919) % (6 * 24 * 60);
-            for second in [-1, 0, 1] {
-                let after = start + jiff::SignedDuration::from_secs(minutes * 60 + second);
-                let next = schedule.next_after(after);
-                let following = next.and_then(|next| schedule.next_after(next));
-                assert_eq!(next_firings.after(&text, after), Firings { next, following }, "{after}");
+            for second in around {
+                let next = ask(start + jiff::SignedDuration::from_mins(minutes) + second);
+                for second in around {
+                    ask(next + second);
+                }
             }
         }
     }
