@@ -1,11 +1,12 @@
 //! What comes of an order that was answered well, not at all, or too late.
 
+use jiff::SignedDuration;
 use renewd::domain::order::{OrderId, OrderRow};
 use renewd::domain::product::Product;
 use renewd::engine::Reconcile;
 use renewd::sandbox::faults::{Effect, Spoilt};
 
-use super::scene::{RENEW_REDIS, Scene, operator, seconds};
+use super::scene::{PATIENCE, RENEW_REDIS, Scene, operator, seconds};
 use crate::fleet::{ECS, policy};
 
 /// Time enough for somebody to settle it before.
@@ -160,4 +161,46 @@ async fn an_answer_that_the_database_does_not_take_is_written_again_and_not_give
     scene.sql("DROP TRIGGER broken").await;
     scene.lane("shop").settle().await;
     assert_eq!(scene.order("crs-1").await.state, "placed");
+}
+
+/// Nothing is written to a damaged database any more: the log has the answer, and the lane can end.
+#[tokio::test]
+async fn an_answer_that_a_damaged_database_cannot_take_is_left_to_the_log() {
+    let mut scene = scene().await;
+    scene.fire().await;
+    // An index that has lost its pages, met when the answer is written.
+    scene
+        .sql(
+            "CREATE VIRTUAL TABLE lost USING fts5 (word);
+             DELETE FROM lost_data;
+             CREATE TRIGGER broken BEFORE UPDATE OF state ON orders WHEN NEW.state = 'placed'
+             BEGIN INSERT INTO lost VALUES ('word'); END",
+        )
+        .await;
+    scene.step("shop").await;
+    let settled = tokio::time::timeout(PATIENCE, scene.lane("shop").settle()).await;
+    settled.expect("it is not tried for ever");
+    let told = scene.told("database.failed", &["order_row", "message"]);
+    let words = "error 1 the answer to order row 1 could not be recorded, its log says what it was: ";
+    assert!(told[0].starts_with(words), "{told:?}");
+    assert_eq!(scene.told("order.placed", &["order_row"]), ["info 1"], "and it does");
+    assert_eq!(scene.order("crs-1").await.state, "intended");
+}
+
+/// Each answer carries the cloud's clock: what comes next is judged by it.
+#[tokio::test]
+async fn the_answer_to_an_order_tells_how_far_the_clock_is_off() {
+    let ids = ["crs-1", "crs-2", "crs-3"];
+    let left = [("crs-1", 5), ("crs-2", 6), ("crs-3", 7)];
+    let mut scene = Scene::open(&left, &[policy("cache", "shop", Product::REDIS, &ids)]).await;
+    scene.fire().await;
+    scene.stage.clocks.jump(SignedDuration::from_secs(50));
+    scene.serve("shop").await;
+    assert_eq!(scene.told("clock.skewed", &[]), [""; 0]);
+    scene.stage.clocks.jump(SignedDuration::from_secs(20));
+    scene.serve("shop").await;
+    assert_eq!(scene.told("clock.skewed", &["account"]), ["error shop"]);
+    scene.work("shop").await;
+    assert_eq!(scene.run("crs-3").await.code.as_deref(), Some("ClockSkewed"));
+    assert_eq!(scene.charged(), ["crs-1", "crs-2"]);
 }

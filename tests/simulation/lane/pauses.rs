@@ -134,6 +134,25 @@ async fn an_empty_balance_holds_the_account_and_is_tested_by_one_order_at_the_ve
     );
 }
 
+/// A test without hope is put off; money that came lifts the pause, and the soonest expiry goes first.
+#[tokio::test]
+async fn no_order_is_sent_to_an_account_as_empty_as_before_and_a_top_up_frees_all() {
+    let ids = ["crs-1", "crs-2"];
+    let mut scene =
+        Scene::open(&[("crs-1", 5), ("crs-2", 6)], &[policy("cache", "shop", Product::REDIS, &ids)]).await;
+    scene.stage.cloud.set_balance(key_id("shop"), cny(0));
+    scene.fire().await;
+    scene.work("shop").await;
+    scene.pass(seconds(601)).await;
+    scene.work("shop").await;
+    assert_eq!(scene.asked(RENEW_REDIS), 1, "nothing has changed");
+    scene.stage.cloud.set_balance(key_id("shop"), cny(500));
+    scene.pass(seconds(602)).await;
+    scene.work("shop").await;
+    assert_eq!(scene.told("account.resumed", &["account"]), ["info shop"]);
+    assert_eq!(scene.charged(), ["crs-1", "crs-2"]);
+}
+
 /// Whoever was the test and was refused again stands back for another, whose price may fit.
 #[tokio::test]
 async fn who_was_tested_in_vain_waits_twice_as_long_as_the_next_test() {

@@ -1,13 +1,17 @@
 //! A price that a cap or a budget depends on is asked before the order, and only then.
 
+use std::time::Duration;
+
 use renewd::domain::money::Fen;
 use renewd::domain::policy::{OnAutoRenew, Policy};
 use renewd::domain::product::Product;
 use renewd::engine::Limits;
-use renewd::sandbox::instance::{InstanceChange, Switch};
+use renewd::sandbox::faults::{Effect, Spoilt};
+use renewd::sandbox::instance::{InstanceChange, SpecChange, Switch};
 
 use super::scene::{Scene, seconds, waiting};
-use crate::fleet::{cny, hours, policy, with};
+use crate::fleet::{cny, hours, policy, upgrade, with};
+use crate::stage::Stage;
 
 const PRICE: &str = "redis:InquiryPriceRenewInstance";
 
@@ -94,13 +98,44 @@ async fn a_price_that_cannot_be_read_is_waited_for() {
     assert!(scene.charged().is_empty());
 }
 
+/// While the price is on its way a minute goes by, and the look that it belongs to is too old to be ordered on.
+async fn step_with_a_slow_price(scene: &mut Scene, api: &str, meanwhile: impl FnOnce(&Stage)) {
+    let slow = Spoilt::Stall(Duration::from_millis(50));
+    scene.spoil(api, Effect::After, slow, 1);
+    let mut lane = scene.another_lane("shop");
+    let step = tokio::spawn(async move { lane.step().await.map(|_| lane) });
+    scene.until(|scene| scene.asked(api) == 1).await;
+    meanwhile(&scene.stage);
+    scene.stage.clocks.advance(seconds(61));
+    step.await.unwrap().unwrap().settle().await;
+}
+
 #[tokio::test]
-async fn a_price_that_rises_between_two_looks_is_asked_again() {
+async fn a_price_that_was_asked_before_the_last_look_is_asked_again() {
     let mut scene = fired(capped(cny(100))).await;
-    let dearer = InstanceChange::default().with_price_per_month(cny(101));
-    scene.stage.cloud.set_instance("crs-1", dearer).unwrap();
-    scene.work("shop").await;
+    step_with_a_slow_price(&mut scene, PRICE, |stage| {
+        let dearer = InstanceChange::default().with_price_per_month(cny(101));
+        stage.cloud.set_instance("crs-1", dearer).unwrap();
+    })
+    .await;
+    assert_eq!(scene.asked(PRICE), 2);
     assert_eq!(scene.run("crs-1").await.code.as_deref(), Some("PriceAboveCap"));
+    assert!(scene.charged().is_empty());
+}
+
+/// Somebody added a replica by hand meanwhile: what is left to buy costs more than what was asked for.
+#[tokio::test]
+async fn the_price_of_an_upgrade_is_that_of_the_size_last_seen() {
+    let grow = with(capped(cny(100)), |policy| policy.terms.action = upgrade(2048, None));
+    let mut scene = fired(grow).await;
+    step_with_a_slow_price(&mut scene, "redis:InquiryPriceUpgradeInstance", |stage| {
+        let spec = SpecChange { replicas: Some(2), ..SpecChange::default() };
+        let mut change = InstanceChange::default().with_price_per_month(cny(200));
+        change.spec = Some(spec);
+        stage.cloud.set_instance("crs-1", change).unwrap();
+    })
+    .await;
+    assert_eq!(scene.run("crs-1").await.code.as_deref(), Some("PriceAboveCap"), "{:?}", scene.charged());
 }
 
 /// A run's own trouble is told once, however often it is met.
