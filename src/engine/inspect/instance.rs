@@ -150,11 +150,12 @@ impl Subject<'_> {
                 let help = "correct the instance, region or account of the policy, or let the key see it";
                 Some(Finding::error("NotVisible", reason, help))
             }
+            Decision::Wait { reason, failure: None, .. } => Some(at_work(reason)),
+            Decision::Wait { reason, failure: Some(failure), .. } if failure.class == Class::Busy => {
+                Some(at_work(reason))
+            }
             Decision::Wait { reason, failure: Some(failure), .. } | Decision::Fail { reason, failure } => {
                 Some(Finding::error(&failure.code, reason, help(&failure.code)))
-            }
-            Decision::Wait { reason, failure: None, .. } => {
-                Some(Finding::warning("Busy", reason, "look again in some minutes"))
             }
         }
     }
@@ -255,4 +256,8 @@ fn help(code: &str) -> &'static str {
         "ShrinkNotAllowed" => "correct the size in the policy",
         _ => "look at it in the console",
     }
+}
+
+fn at_work(reason: String) -> Finding {
+    Finding::warning("Busy", reason, "look again in some minutes")
 }
