@@ -679,6 +679,35 @@ fn a_slip_in_one_line_hides_no_mistake_in_another() {
 }
 
 #[test]
+fn what_nobody_closes_hides_no_mistake_behind_it() {
+    let other = "[policy.other]\nacount = \"shop\"\nproduct = \"redis\"\nregion = \"ap-guangzhou\"\n\
+                 instances = [\"crs-9\"]\nschedule = \"0 3 * * *\"\nrenew = { months = 12 }\n";
+    for (old, new, line, hidden) in [
+        ("[\"crs-1\"]", "[\"crs-1\"", 5, ""),
+        ("[\"crs-1\"]", "[\"crs-1]", 5, ""),
+        ("[\"crs-1\"]", "[\n  \"crs-1\",\n  \"crs-2\"", 5, ""),
+        ("[\"crs-1\"]", "[\"crs-1\" # one]", 5, ""),
+        ("{ months = 12 }", "{ months = 12", 7, ""),
+        // What stands below a header that is none belongs to nobody.
+        ("[policy.cache]", "[policy.cache", 1, "schedule"),
+    ] {
+        let text = POLICY.replace(old, new).replace("0 3 * * *", "0 25 * * *");
+        let mistakes = mistakes_beside(&format!("{text}{other}"), &[line]);
+        let told = |word: &str| mistakes.iter().any(|message| message.contains(word));
+        assert!(told("unknown key `acount` in policy `other`"), "{new}: {mistakes:?}");
+        assert_eq!(told("hour `25`"), hidden.is_empty(), "{new}: {mistakes:?}");
+        assert_eq!(mistakes.len(), 1 + usize::from(hidden.is_empty()), "{new}: {mistakes:?}");
+    }
+}
+
+#[test]
+fn the_second_line_of_a_secret_is_not_shown() {
+    let found = mistakes_of_settings("[account.shop]\nsecret_key = \"AAAA\nS3CRtail==\nS3CRab=1\n");
+    let shown: String = found.iter().map(|found| found.render(false)).collect();
+    assert!(!shown.contains("S3CR") && shown.contains("credential:NAME"), "{shown}");
+}
+
+#[test]
 fn a_slip_in_the_main_file_hides_no_mistake_of_the_policies() {
     let settings =
         "datbase = \"x.db\"\n[account.shop]\nprovider: \"tencentcloud\"\n[log]\nlevle = \"info\"\n";

@@ -65,6 +65,10 @@ impl Mistake {
 
 /// All that can be read, and one mistake a line.
 pub(super) fn parse(file: &SourceFile) -> (Spanned<DeTable<'_>>, Vec<Mistake>) {
+    let (root, errors) = DeTable::parse_recoverable(file.text());
+    if errors.is_empty() {
+        return (root, Vec::new());
+    }
     let mut blank = BTreeSet::new();
     let mut mistakes = Vec::new();
     for round in 0..ROUNDS_MAX {
