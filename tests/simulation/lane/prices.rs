@@ -1,11 +1,12 @@
 //! A price that a cap or a budget depends on is asked before the order, and only then.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use renewd::domain::money::Fen;
 use renewd::domain::policy::{OnAutoRenew, Policy};
-use renewd::domain::product::Product;
-use renewd::engine::Limits;
+use renewd::domain::product::{InstanceId, Product, Region};
+use renewd::engine::{Limits, Step};
 use renewd::sandbox::faults::{Effect, Spoilt};
 use renewd::sandbox::instance::{InstanceChange, SpecChange, Switch};
 
@@ -53,6 +54,32 @@ async fn a_price_within_the_cap_is_paid_and_stands_with_its_order() {
         scene.told("run.started", &["instance", "attempt", "due_at"]),
         ["info crs-1 1 2026-03-02T04:00:00Z"]
     );
+}
+
+/// The minute's look, say: the order would rest on an older one than there is.
+#[tokio::test]
+async fn a_look_of_somebody_else_while_the_price_is_asked_brings_the_run_back_and_it_is_told_of_once() {
+    let mut scene = fired(capped(cny(100))).await;
+    scene.spoil(PRICE, Effect::After, Spoilt::Stall(Duration::from_millis(200)), 1);
+    let mut lane = scene.another_lane("shop");
+    let (engine, account) = (Arc::clone(&scene.stage.life().engine), scene.account("shop"));
+    let clocks = Arc::clone(&scene.stage.clocks);
+    let another_look = async {
+        scene.until(|scene| scene.asked(PRICE) == 1).await;
+        clocks.advance(seconds(1));
+        let (region, id) = (Region::parse("ap-guangzhou").unwrap(), InstanceId::parse("crs-1").unwrap());
+        assert!(engine.observe(&account, Product::REDIS, &region, &[id]).await.is_ok());
+    };
+    let (stepped, ()) = tokio::join!(lane.step(), another_look);
+    assert_eq!(stepped.unwrap(), Step::Worked);
+    assert_eq!(scene.run("crs-1").await.state, "queued", "it goes by the newer look");
+    assert!(scene.orders("crs-1").await.is_empty());
+
+    while lane.step().await.unwrap() == Step::Worked {
+        lane.settle().await;
+    }
+    assert_eq!(scene.order("crs-1").await.state, "placed");
+    assert_eq!(scene.told("run.started", &["instance", "attempt"]), ["info crs-1 1"]);
 }
 
 #[tokio::test]
