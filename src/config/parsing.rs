@@ -30,13 +30,13 @@ impl Mistake {
         let is_duplicate = syntax::is_duplicate(error.message());
         let mistake = Mistake { span, slip, lines: line..=line, is_duplicate };
         match mistake.slip.reach {
-            Reach::Unclosed => mistake.from_its_opening(file, line),
+            Reach::Unclosed => mistake.widened_to_its_opening(file, line),
             Reach::Table => Mistake { lines: line..=file.last_line_below(line), ..mistake },
             _ => mistake,
         }
     }
 
-    fn from_its_opening(self, file: &SourceFile, line: usize) -> Mistake {
+    fn widened_to_its_opening(self, file: &SourceFile, line: usize) -> Mistake {
         let is_at_begin = file.line_up_to(self.span.start).trim().is_empty();
         let last = if is_at_begin { line - 1 } else { line };
         match opening_up_to(file, last) {
