@@ -317,6 +317,22 @@ fn an_order_made_after_the_firing_stands_for_it_however_long_ago() {
 }
 
 #[test]
+fn a_skip_says_whether_the_last_order_came_before_or_after_the_firing() {
+    let mut every = triggered();
+    every.next_firing = Some(now() + days(30));
+    let second = SignedDuration::from_secs(1);
+    let before = "less than half the interval of its schedule before this firing";
+    for (ago, words) in
+        [(second, before), (SignedDuration::ZERO, before), (-second, "since this firing was due")]
+    {
+        let last = every.due_at - ago;
+        every.foreign_order_at = Some(last);
+        let Decision::Skip { reason } = every.decide() else { panic!("ordered again: {last}") };
+        assert!(reason.starts_with(&format!("the instance was ordered at {last}, {words};")), "{reason}");
+    }
+}
+
+#[test]
 fn a_schedule_without_an_interval_lets_nothing_follow_an_order() {
     let mut every = triggered();
     every.next_firing = None;

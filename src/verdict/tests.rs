@@ -343,3 +343,14 @@ fn each_reason_names_what_was_not_seen() {
     let start = format!("{} is not 4096 and the order list shows no order", Dimension::MemSizeMb);
     assert!(why(&vanished).starts_with(&start), "{vanished:?}");
 }
+
+#[test]
+fn a_person_is_told_whether_the_list_or_the_instance_kept_the_evidence_short() {
+    let looks = [look(0, before(), ListSeen::Nothing), look(1_201, before(), ListSeen::Nothing)];
+    for (list_was_late, cause) in
+        [(false, "looks at the instance do not agree"), (true, "raise settle_seconds")]
+    {
+        let asked = judge(&Question { list_was_late, ..question(OrderState::Unknown) }, &looks);
+        assert!(matches!(&asked, Verdict::AskPerson { why } if why.contains(cause)), "{asked:?}");
+    }
+}

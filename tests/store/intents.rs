@@ -248,6 +248,46 @@ async fn money_budgets_hold_to_the_fen_and_want_a_known_price() {
 }
 
 #[tokio::test]
+async fn what_another_account_ordered_was_refused_or_came_before_counts_against_no_budget() {
+    let changes = [
+        "account = 'other'",
+        "state = 'refused', error = '{}', settled_at_ms = 1",
+        "intended_at_ms = intended_at_ms - 11 * 86400000",
+    ];
+    for change in changes {
+        let stage = Stage::open().await;
+        let (_, claims, now) = claims_of(&stage, &[policy("cache", &["crs-1", "crs-2"])]).await;
+        let amount = Some(Fen::new(60));
+        let with = |claim: &Claim, limits| Intent { amount, budget: limits, ..intent(claim, now) };
+        let each = [
+            (Budget { orders_per_day: Some(1), ..budget(now) }, Withheld::OrdersPerDay { limit: 1 }),
+            (Budget { per_day: Some(Fen::new(100)), ..budget(now) }, Withheld::MoneyPerDay),
+            (Budget { per_month: Some(Fen::new(100)), ..budget(now) }, Withheld::MoneyPerMonth),
+        ];
+        assert!(stage.store.intend(&claims[0], with(&claims[0], budget(now))).await.unwrap().is_ok());
+        for (limits, why) in each {
+            let withheld = stage.store.intend(&claims[1], with(&claims[1], limits)).await.unwrap();
+            assert_eq!(withheld.unwrap_err(), why, "before {change}");
+        }
+        let changed = format!("UPDATE orders SET {change}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(changed)).execute(&mut stage.sql().await).await.unwrap();
+        let limits = Budget { per_day: amount, per_month: amount, orders_per_day: Some(1), ..budget(now) };
+        let answer = stage.store.intend(&claims[1], with(&claims[1], limits)).await.unwrap();
+        assert!(answer.is_ok(), "{change}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_whose_run_the_next_life_has_taken_is_stale() {
+    let stage = Stage::open().await;
+    let (_, old, now) = one_claim(&stage).await;
+    let next = stage.begin().await;
+    let taken = stage.claim(next).await.remove(0);
+    assert_eq!(stage.intend(&old, now).await.unwrap_err(), Withheld::Stale);
+    assert!(stage.intend(&taken, now).await.is_ok());
+}
+
+#[tokio::test]
 async fn what_changed_since_the_guard_looked_makes_an_intent_void() {
     let stage = Stage::open().await;
     let (epoch, claim, now) = one_claim(&stage).await;

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::order::{OrderId, OrderRow};
 use renewd::domain::product::AccountName;
+use renewd::domain::run::Hold;
 use renewd::store::{AfterConfirmed, Claim, Look, NewSet, NextForRun, OrderMove, OrderStep};
 
 use crate::stage::{Stage, at, days, policy, start, word};
@@ -60,6 +61,101 @@ async fn watching_a_placed_order_moves_its_next_look_and_remembers_that_a_person
     assert_eq!(stage.count("SELECT count(*) FROM looks").await, 2);
 }
 
+fn answered(class: Class, code: &str) -> Failure {
+    Failure { request_id: Some(format!("request-{code}")), ..Failure::ours(class, code, "the cloud said so") }
+}
+
+/// State, number, request, when it was sent and the code of its failure.
+async fn order_told(stage: &Stage, row: OrderRow) -> String {
+    let order = stage.store.order(row).await.unwrap().unwrap();
+    let code = order.error.map(|error| serde_json::from_str::<Failure>(error.get()).unwrap().code);
+    format!(
+        "{} {} {} {} {}",
+        order.state,
+        order.order_id.as_deref().unwrap_or("-"),
+        order.request_id.as_deref().unwrap_or("-"),
+        order.sent_at.as_deref().unwrap_or("-"),
+        code.as_deref().unwrap_or("-")
+    )
+}
+
+/// State, hold, attempts, next attempt, whether it ended, its reason and the code of its failure.
+async fn run_told(stage: &Stage) -> String {
+    let told = "SELECT format('%s %s %d %s %s %s: %s', state, coalesce(hold, '-'), attempts,
+        coalesce(next_attempt_at_ms, '-'), iif(finished_at_ms IS NULL, 'lives', 'ended'), coalesce(error ->> 'code', '-'),
+        reason) FROM runs";
+    sqlx::query_scalar(told).fetch_one(&mut stage.sql().await).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_is_written_down_in_the_order_and_in_its_run() {
+    let (stage, claim, row, now) = intended().await;
+    let failure = answered(Class::Unknown, "Cut");
+    let sent = format!("{now:.3}");
+    assert!(move_to(&stage, &claim, row, now, OrderStep::Unknown { failure, next_look_at: now }).await);
+    assert_eq!(order_told(&stage, row).await, format!("unknown - request-Cut {sent} Cut"));
+    let run = run_told(&stage).await;
+    assert!(run.starts_with("unknown - 0 - lives Cut: its order is unknown: "), "{run}");
+
+    let later = now + SignedDuration::from_secs(5);
+    let order_id = None;
+    let request_id = Some("request-2".to_owned());
+    let step = OrderStep::Placed { order_id, request_id, next_look_at: later };
+    assert!(move_to(&stage, &claim, row, later, step).await);
+    assert_eq!(
+        order_told(&stage, row).await,
+        format!("placed - request-2 {sent} -"),
+        "sent when it first was"
+    );
+    let waits = "waiting confirmation 0 - lives -: its order is placed and waits to be confirmed by the instance's expiry";
+    assert_eq!(run_told(&stage).await, waits);
+
+    // What comes after the order was accepted does not make it unknown again.
+    let failure = answered(Class::Unknown, "Late");
+    assert!(!move_to(&stage, &claim, row, later, OrderStep::Unknown { failure, next_look_at: later }).await);
+    assert_eq!(run_told(&stage).await, waits);
+
+    let step = OrderStep::Confirmed {
+        order_id: Some(OrderId("4711".to_owned())),
+        expiry_after: Some(now + days(33)),
+        reason: "renewed".to_owned(),
+        next: AfterConfirmed::RunSucceeds,
+    };
+    assert!(move_to(&stage, &claim, row, later, step).await);
+    assert_eq!(order_told(&stage, row).await, format!("confirmed 4711 request-2 {sent} -"));
+    assert_eq!(run_told(&stage).await, "succeeded - 0 - ended -: renewed");
+    assert_eq!(stage.count("SELECT count(*) FROM orders WHERE settled_by = 'renewd'").await, 1);
+}
+
+#[tokio::test]
+async fn a_refusal_is_written_down_with_what_its_run_does_next() {
+    let until = start() + days(1);
+    let reason = || "as judged".to_owned();
+    let wait = |counts| NextForRun::Wait { until, reason: reason(), hold: Hold::Backoff, counts };
+    let at = until.as_millisecond();
+    for (next, told) in [
+        (NextForRun::Queue { reason: reason() }, "queued - 0 - lives Sold: as judged".to_owned()),
+        (wait(true), format!("waiting backoff 1 {at} lives Sold: as judged")),
+        (wait(false), format!("waiting backoff 0 {at} lives Sold: as judged")),
+        (NextForRun::Fail { reason: reason() }, "failed - 0 - ended Sold: as judged".to_owned()),
+    ] {
+        let (stage, claim, row, now) = intended().await;
+        let failure = answered(Class::Rejected, "Sold");
+        assert!(move_to(&stage, &claim, row, now, OrderStep::Refused { failure, next }).await);
+        assert_eq!(order_told(&stage, row).await, format!("refused - request-Sold {now:.3} Sold"));
+        assert_eq!(run_told(&stage).await, told);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_watched_before_it_was_sent() {
+    let (stage, claim, row, now) = intended().await;
+    let step = OrderStep::Watch { next_look_at: now, asked: false, stands_aside: false };
+    assert!(!move_to(&stage, &claim, row, now, step).await);
+    assert_eq!(stage.count("SELECT count(*) FROM looks").await, 0);
+    assert_eq!(order_told(&stage, row).await, "intended - - - -");
+}
+
 #[tokio::test]
 async fn a_placed_order_that_asked_a_person_no_longer_hides_that_its_instance_is_at_risk() {
     let (stage, claim, row, now) = intended().await;
@@ -109,8 +205,29 @@ async fn a_renewal_confirmed_below_an_expiry_seen_before_opens_the_next_cycle() 
 }
 
 #[tokio::test]
+async fn an_order_after_its_term_was_taken_back_begins_its_cycle_where_the_instance_is_now() {
+    // Seen before, seen when it is ordered, seen when it is paid, all in days.
+    for (opened, before, after) in [(100, 3, 103), (3, 10, 24)] {
+        let stage = Stage::open().await;
+        let epoch = stage.begin().await;
+        stage.apply(&[policy("cache", &["crs-1"])], start()).await;
+        let now = start() + SignedDuration::from_hours(1);
+        stage.see("crs-1", start(), now + days(opened)).await;
+        stage.see("crs-1", now, now + days(before)).await;
+        stage.fire(now).await;
+        let claim = stage.claim(epoch).await.remove(0);
+        stage.intend(&claim, now).await.unwrap();
+        let known = stage.see("crs-1", now + days(1), now + days(after)).await;
+        assert_eq!(
+            known.cycle, 2,
+            "{before} days left of {opened} became {after}: the next term is not this one"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_persons_word_below_an_expiry_seen_before_opens_the_next_cycle_only_with_the_term_in_sight() {
-    for (moved_days, cycle) in [(1, 1), (31, 2)] {
+    for (moved_days, cycle) in [(1, 1), (20, 2), (31, 2)] {
         let (stage, claim, row, now) = intended().await;
         move_to(&stage, &claim, row, now, placed("1", now)).await;
         let high = "UPDATE instances SET expiry_high_ms = 4000000000000, cycle_expiry_ms = 4000000000000";
@@ -119,6 +236,18 @@ async fn a_persons_word_below_an_expiry_seen_before_opens_the_next_cycle_only_wi
         stage.store.resolve_paid(row, None, &word(now + days(1))).await.unwrap();
         let known = stage.see("crs-1", now + days(2), now + days(3 + moved_days)).await;
         assert_eq!(known.cycle, cycle, "moved by {moved_days} days");
+    }
+}
+
+#[tokio::test]
+async fn an_expiry_that_has_not_moved_is_not_what_a_persons_paid_order_brought() {
+    for (moved_days, is_brought) in [(0, false), (31, true)] {
+        let (stage, claim, row, now) = intended().await;
+        move_to(&stage, &claim, row, now, placed("1", now)).await;
+        stage.see("crs-1", now + days(1), now + days(3 + moved_days)).await;
+        stage.store.resolve_paid(row, None, &word(now + days(1))).await.unwrap();
+        let order = stage.store.order(row).await.unwrap().unwrap();
+        assert_eq!(order.expiry_after.is_some(), is_brought, "moved by {moved_days} days");
     }
 }
 

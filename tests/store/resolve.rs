@@ -19,10 +19,14 @@ fn upgrade(shards: Option<u32>) -> Policy {
 }
 
 async fn see_size(stage: &Stage, mem_size_mb: u32, now: Timestamp) {
+    see_spec(stage, Spec { mem_size_mb, shards: 1, replicas: 1 }, now).await;
+}
+
+async fn see_spec(stage: &Stage, spec: Spec, now: Timestamp) {
     let seen = observation("crs-1", now, now + days(90));
     let Presence::Visible(facts) = seen.presence.clone() else { unreachable!() };
-    let spec = Some(Spec { mem_size_mb, shards: 1, replicas: 1 });
-    let observation = Observation { presence: Presence::Visible(Facts { spec, ..facts }), ..seen };
+    let facts = Facts { spec: Some(spec), ..facts };
+    let observation = Observation { presence: Presence::Visible(facts), ..seen };
     let region = Region::parse("ap-guangzhou").unwrap();
     let identity = Identity::new(Product::REDIS, &region, &InstanceId::parse("crs-1").unwrap());
     stage.store.observe(vec![Sighting { identity, observation }]).await.unwrap();
@@ -30,6 +34,14 @@ async fn see_size(stage: &Stage, mem_size_mb: u32, now: Timestamp) {
 
 /// An upgrade of the memory whose outcome nobody knows.
 async fn unknown_upgrade(shards: Option<u32>) -> (Stage, OrderRow, Timestamp) {
+    unknown_upgrade_of(Dimension::MemSizeMb, 4096, shards).await
+}
+
+async fn unknown_upgrade_of(
+    dimension: Dimension,
+    target: u32,
+    shards: Option<u32>,
+) -> (Stage, OrderRow, Timestamp) {
     let stage = Stage::open().await;
     let epoch = stage.begin().await;
     stage.apply(&[upgrade(shards)], start()).await;
@@ -37,7 +49,6 @@ async fn unknown_upgrade(shards: Option<u32>) -> (Stage, OrderRow, Timestamp) {
     see_size(&stage, 1024, now).await;
     stage.fire(now).await;
     let claim = stage.claim(epoch).await.remove(0);
-    let (dimension, target) = (Dimension::MemSizeMb, 4096);
     let cycle = Some(Cycle::Target { due: now, dimension, target });
     let intent = Intent { cycle, months: None, expiry_before: None, ..intent(&claim, now) };
     let row = stage.store.intend(&claim, intent).await.unwrap().unwrap().row();
@@ -75,6 +86,18 @@ async fn an_upgrade_whose_size_is_there_is_not_called_unpaid_unless_forced() {
     assert_eq!((act.person.as_str(), act.event.as_str()), ("operator", "order.resolved"));
     assert_eq!(act.said.as_deref(), Some("not paid (forced)"));
     assert_eq!(act.note.as_deref(), Some("looked in the console"));
+}
+
+#[tokio::test]
+async fn the_size_that_contradicts_a_person_is_the_one_that_was_ordered() {
+    for (dimension, reached) in [(Dimension::Shards, true), (Dimension::Replicas, false)] {
+        let (stage, row, now) = unknown_upgrade_of(dimension, 3, Some(3)).await;
+        let spec = Spec { mem_size_mb: 1024, shards: 3, replicas: 1 };
+        see_spec(&stage, spec, now + SignedDuration::from_secs(1)).await;
+        let answer = stage.store.resolve_not_paid(row, false, &word(now)).await;
+        let is_refused = matches!(answer, Err(ResolveRefused::SizeReached { .. }));
+        assert_eq!(is_refused, reached, "{dimension}: {answer:?}");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::money::Fen;
 use renewd::domain::order::{OrderId, OrderRow};
-use renewd::domain::product::PolicyName;
+use renewd::domain::product::{AccountName, PolicyName};
 use renewd::domain::run::Epoch;
 use renewd::store::{Attempt, Budget, Claim, Intent, OrderMove, OrderStep, PauseScope, ResolveRefused};
 
@@ -110,6 +110,49 @@ async fn a_budget_that_became_less_than_what_was_ordered_holds_a_request_back() 
         sent.budget = just_enough;
         assert!(sent.may_repeat(0).await, "{just_enough:?}");
     }
+}
+
+#[tokio::test]
+async fn what_another_account_ordered_was_refused_or_came_before_does_not_hold_a_request_back() {
+    let changes = [
+        "account = 'other'",
+        "state = 'refused', error = '{}', settled_at_ms = 1",
+        "intended_at_ms = intended_at_ms - 11 * 86400000",
+    ];
+    for change in changes {
+        let mut sent = unanswered().await;
+        let enough = sent.budget;
+        let amount = Some(Fen::new(100));
+        for less in [
+            Budget { orders_per_day: Some(1), ..enough },
+            Budget { per_day: amount, ..enough },
+            Budget { per_month: amount, ..enough },
+        ] {
+            sent.budget = less;
+            assert!(!sent.may_repeat(0).await, "before {change}: {less:?}");
+        }
+        let changed = format!("UPDATE orders SET {change} WHERE client_token IS NULL");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(changed)).execute(&mut sent.stage.sql().await).await.unwrap();
+        sent.budget = Budget { orders_per_day: Some(1), per_day: amount, per_month: amount, ..enough };
+        assert!(sent.may_repeat(0).await, "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_pause_of_a_person_ends_for_a_repeated_request_and_one_of_ours_does_not_by_itself() {
+    let sent = unanswered().await;
+    let store = &sent.stage.store;
+    let second = SignedDuration::from_secs(1);
+    let ahead = Sent { now: sent.now + second, ..unanswered().await };
+    for (until, may) in [(ahead.now + second, false), (ahead.now, true)] {
+        let scope = PauseScope::All;
+        ahead.stage.store.pause(&scope, Some(until), &word(sent.now)).await.unwrap();
+        assert_eq!(ahead.may_repeat(0).await, may, "until {until}");
+        ahead.stage.store.resume(&scope, &word(sent.now)).await.unwrap();
+    }
+    let account = AccountName::parse("shop").unwrap();
+    store.hold_account(&account, "balance", sent.now - second, "no money", sent.now - second).await.unwrap();
+    assert!(!sent.may_repeat(0).await, "the test is another order's");
 }
 
 #[tokio::test]
