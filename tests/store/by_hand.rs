@@ -53,7 +53,7 @@ async fn of_two_triggers_judged_at_the_same_moment_the_second_is_void_once_the_f
     let (stage, epoch, now) = stage_with(&[every_fire(policy("monthly", &["crs-1"]))]).await;
     trigger(&stage.store, "monthly", now).await;
     trigger(&stage.store, "monthly", now + SignedDuration::from_millis(5)).await;
-    let claims = stage.claim(epoch).await;
+    let mut claims = stage.claim(epoch).await;
     assert_eq!(claims.len(), 2);
     assert!(claims.iter().all(|claim| claim.job.foreign_order_at.is_none()));
 
@@ -69,6 +69,11 @@ async fn of_two_triggers_judged_at_the_same_moment_the_second_is_void_once_the_f
     assert!(stage.store.move_order(order_move).await.unwrap());
 
     let withheld = stage.store.intend(&claims[1], due_intent(&claims[1], now)).await.unwrap().unwrap_err();
+    assert_eq!(withheld, Withheld::Superseded);
+    // Nor does a later look make up for what the guard did not know of.
+    let later = now + SignedDuration::from_secs(1);
+    claims[1].known = stage.see("crs-1", later, now + days(3)).await;
+    let withheld = stage.store.intend(&claims[1], due_intent(&claims[1], later)).await.unwrap().unwrap_err();
     assert_eq!(withheld, Withheld::Superseded);
     stage.store.release(claims).await.unwrap();
     let again = stage.claim(epoch).await.remove(0);

@@ -56,6 +56,11 @@ fn paused(withheld: Result<Committed, Withheld>) -> bool {
     matches!(withheld, Err(Withheld::Paused { .. }))
 }
 
+async fn change_orders(stage: &Stage, change: &str) {
+    let changed = format!("UPDATE orders SET {change}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(changed)).execute(&mut stage.sql().await).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_claim_of_an_older_epoch_can_no_longer_be_ordered_for() {
     let stage = Stage::open().await;
@@ -127,6 +132,31 @@ async fn a_held_account_lets_one_order_through_at_a_time_once_its_test_is_due() 
 }
 
 #[tokio::test]
+async fn only_an_order_of_the_account_on_its_way_is_the_test_of_its_hold() {
+    for change in ["account = 'other'", "state = 'placed', next_look_at_ms = 1"] {
+        let stage = Stage::open().await;
+        let (_, claims, now) = claims_of(&stage, &[policy("cache", &["crs-1", "crs-2"])]).await;
+        let account = AccountName::parse("shop").unwrap();
+        stage.store.hold_account(&account, "balance", now, "no money", now).await.unwrap();
+        stage.intend(&claims[0], now).await.unwrap();
+        assert_eq!(stage.intend(&claims[1], now).await.unwrap_err(), Withheld::TestUnderWay);
+        change_orders(&stage, change).await;
+        assert!(stage.intend(&claims[1], now).await.is_ok(), "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_persons_pause_that_has_run_out_is_no_hold_with_a_test() {
+    let stage = Stage::open().await;
+    let (_, claims, now) = claims_of(&stage, &[policy("cache", &["crs-1", "crs-2"])]).await;
+    let past = now - HOUR / 2;
+    stage.store.pause(&PauseScope::All, Some(past), &word(past - HOUR / 4)).await.unwrap();
+    for claim in &claims {
+        assert!(stage.intend(claim, now).await.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn spellings_and_accounts_do_not_make_an_instance_another() {
     let stage = Stage::open().await;
     let long = Policy { product: CVM, ..policy("long", &["ins-1"]) };
@@ -154,10 +184,13 @@ async fn another_cycle_waits_for_the_open_order_instead_of_being_skipped() {
     let claims = stage.claim(epoch).await;
     let monthly = claims.iter().find(|claim| claim.job.policy.as_str() == "monthly").unwrap();
     let cycle = Some(Cycle::Due(monthly.job.due_at));
-    let intent = Intent { cycle: cycle.clone(), ..intent(monthly, now) };
-    let withheld = stage.store.intend(monthly, intent).await.unwrap().unwrap_err();
-    assert_eq!(withheld, Withheld::OpenOrder { row, same_cycle: false });
-    assert_eq!(stage.store.open_order(monthly, cycle).await.unwrap(), Some(withheld));
+    for state in ["intended", "unknown", "placed"] {
+        change_orders(&stage, &format!("state = '{state}', next_look_at_ms = 1")).await;
+        let intent = Intent { cycle: cycle.clone(), ..intent(monthly, now) };
+        let withheld = stage.store.intend(monthly, intent).await.unwrap().unwrap_err();
+        assert_eq!(withheld, Withheld::OpenOrder { row, same_cycle: false }, "{state}");
+        assert_eq!(stage.store.open_order(monthly, cycle.clone()).await.unwrap(), Some(withheld), "{state}");
+    }
 }
 
 #[tokio::test]
@@ -218,6 +251,58 @@ async fn an_absent_orders_a_day_is_twice_the_instances_and_at_least_ten() {
 }
 
 #[tokio::test]
+async fn an_absent_orders_a_day_counts_each_instance_that_the_account_has_now_once() {
+    let stage = Stage::open().await;
+    let ids: Vec<String> = (1..=8).map(|id| format!("crs-{id}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let other =
+        Policy { account: AccountName::parse("other").unwrap(), ..policy("other", &["crs-21", "crs-22"]) };
+    let twin = every_fire(policy("twin", &ids[..4]));
+    let before = [policy("cache", &ids), policy("left", &["crs-31"]), twin.clone(), other.clone()];
+    let after = [policy("cache", &ids[..6]), twin, other];
+    let epoch = stage.begin().await;
+    stage.apply(&before, start()).await;
+    stage.apply(&after, start()).await;
+    let now = start() + HOUR;
+    stage.see("crs-1", now, now + days(3)).await;
+    stage.see("crs-2", now, now + days(3)).await;
+    stage.fire(now).await;
+    let claims = stage.claim(epoch).await;
+    let of = |id: &str| {
+        let is_its =
+            |claim: &&Claim| claim.job.policy.as_str() == "cache" && claim.job.instance.as_str() == id;
+        claims.iter().find(is_its).unwrap()
+    };
+    stage.intend(of("crs-1"), now).await.unwrap();
+    let more = "INSERT INTO orders (run_id, policy_id, policy_revision, instance_id, account, product, region, action,
+            cycle, state, epoch, months, intended_at_ms, settled_at_ms)
+        SELECT run_id, policy_id, policy_revision, instance_id, account, product, region, action, 'cycle:' || value,
+            'confirmed', epoch, months, intended_at_ms, 1 FROM orders, json_each('[11,12,13,14,15,16,17,18,19,20,21]')";
+    sqlx::query(more).execute(&mut stage.sql().await).await.unwrap();
+    assert_eq!(stage.intend(of("crs-2"), now).await.unwrap_err(), Withheld::OrdersPerDay { limit: 12 });
+    change_orders(&stage, "intended_at_ms = 0 WHERE cycle = 'cycle:11'").await;
+    assert!(stage.intend(of("crs-2"), now).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_verdict_of_an_order_is_kept_and_that_of_a_withheld_one_is_not() {
+    let stage = Stage::open().await;
+    let (_, mut claim, now) = one_claim(&stage).await;
+    let scope = PauseScope::All;
+    stage.store.pause(&scope, None, &word(now)).await.unwrap();
+    let judged = |claim: &Claim, at, word: &str| Intent { verdict: Some(word.into()), ..intent(claim, at) };
+    assert!(paused(stage.store.intend(&claim, judged(&claim, now, "withheld")).await.unwrap()));
+    assert_eq!(stage.count("SELECT count(*) FROM runs WHERE verdict IS NOT NULL").await, 0);
+    stage.store.resume(&scope, &word(now)).await.unwrap();
+    let now = stage.look_again(&mut claim, now).await;
+    let row = stage.store.intend(&claim, judged(&claim, now, "ordered")).await.unwrap().unwrap().row();
+    assert!(
+        matches!(stage.intend(&claim, now).await, Err(Withheld::OpenOrder { row: open, .. }) if open == row)
+    );
+    assert_eq!(stage.count("SELECT count(*) FROM runs WHERE verdict LIKE '%ordered%'").await, 1);
+}
+
+#[tokio::test]
 async fn money_budgets_hold_to_the_fen_and_want_a_known_price() {
     let stage = Stage::open().await;
     let (_, claims, now) = claims_of(&stage, &[policy("cache", &["crs-1", "crs-2", "crs-3"])]).await;
@@ -269,8 +354,7 @@ async fn what_another_account_ordered_was_refused_or_came_before_counts_against_
             let withheld = stage.store.intend(&claims[1], with(&claims[1], limits)).await.unwrap();
             assert_eq!(withheld.unwrap_err(), why, "before {change}");
         }
-        let changed = format!("UPDATE orders SET {change}");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(changed)).execute(&mut stage.sql().await).await.unwrap();
+        change_orders(&stage, change).await;
         let limits = Budget { per_day: amount, per_month: amount, orders_per_day: Some(1), ..budget(now) };
         let answer = stage.store.intend(&claims[1], with(&claims[1], limits)).await.unwrap();
         assert!(answer.is_ok(), "{change}: {answer:?}");
@@ -300,8 +384,15 @@ async fn what_changed_since_the_guard_looked_makes_an_intent_void() {
     assert_eq!(stage.intend(&claim, now).await.unwrap_err(), Withheld::Superseded);
     stage.store.release(vec![claim]).await.unwrap();
     let claim = stage.claim(epoch).await.remove(0);
-    stage.apply(&[Policy { enabled: false, ..edited }], now).await;
+    stage.apply(&[Policy { enabled: false, ..edited.clone() }], now).await;
     assert_eq!(stage.intend(&claim, now).await.unwrap_err(), Withheld::Superseded);
+    stage.apply(&[edited], now).await;
+    stage.store.release(vec![claim]).await.unwrap();
+    stage.fire(now + HOUR).await;
+    let claims = stage.claim(epoch).await;
+    let claim = claims.into_iter().find(|claim| claim.job.instance.as_str() == "crs-1").unwrap();
+    stage.apply(&[policy("other", &["crs-9"])], now).await;
+    assert_eq!(stage.intend(&claim, now).await.unwrap_err(), Withheld::Superseded, "retired");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,12 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use renewd::domain::failure::{Class, Failure};
-use renewd::domain::order::{OrderId, OrderRow};
+use renewd::domain::order::{Cycle, OrderId, OrderRow};
 use renewd::domain::product::AccountName;
 use renewd::domain::run::Hold;
-use renewd::store::{AfterConfirmed, Claim, Look, NewSet, NextForRun, OrderMove, OrderStep};
+use renewd::store::{AfterConfirmed, Claim, Intent, Look, NewSet, NextForRun, OrderMove, OrderStep};
 
-use crate::stage::{Stage, at, days, policy, start, word};
+use crate::stage::{Stage, at, days, intent, policy, start, word};
 
 /// One claimed run of `crs-1`, due in three days, with its intent committed.
 async fn intended() -> (Stage, Claim, OrderRow, Timestamp) {
@@ -223,6 +223,21 @@ async fn an_order_after_its_term_was_taken_back_begins_its_cycle_where_the_insta
             "{before} days left of {opened} became {after}: the next term is not this one"
         );
     }
+}
+
+#[tokio::test]
+async fn an_order_of_a_due_instant_leaves_the_cycle_where_it_began() {
+    let stage = Stage::open().await;
+    let epoch = stage.begin().await;
+    stage.apply(&[policy("cache", &["crs-1"])], start()).await;
+    let now = start() + SignedDuration::from_hours(1);
+    stage.see("crs-1", start(), now + days(100)).await;
+    stage.see("crs-1", now, now + days(3)).await;
+    stage.fire(now).await;
+    let claim = stage.claim(epoch).await.remove(0);
+    let due = Intent { cycle: Some(Cycle::Due(now)), ..intent(&claim, now) };
+    stage.store.intend(&claim, due).await.unwrap().unwrap();
+    assert_eq!(stage.see("crs-1", now + days(1), now + days(103)).await.cycle, 1);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use renewd::domain::policy::{Action, Policy, Terms, Upgrade};
 use renewd::domain::product::{Identity, InstanceId, Product, Region};
 use renewd::domain::run::{Hold, Outcome};
 use renewd::domain::upgrade::Dimension;
-use renewd::store::{Finish, Intent, OrderMove, OrderStep, ResolveRefused, Sighting, Word};
+use renewd::store::{Finish, Intent, OrderMove, OrderStep, ResolveRefused, Sighting, Withheld, Word};
 
 use crate::stage::{Stage, days, intent, observation, policy, start, word};
 
@@ -124,4 +124,27 @@ async fn a_run_that_waited_for_the_order_need_not_wait_any_longer() {
     stage.store.resolve_paid(row, None, &word(now)).await.unwrap();
     stage.store.promote(&[], now).await.unwrap();
     assert_eq!(stage.runs().await[0].state, "queued");
+}
+
+#[tokio::test]
+async fn an_upgrade_that_stands_aside_holds_upgrades_back_and_renewals_no_longer() {
+    let (stage, row, now) = unknown_upgrade(None).await;
+    stage.apply(&[upgrade(None), policy("cache", &["crs-1"])], now).await;
+    stage.fire(now + SignedDuration::from_hours(1)).await;
+    let claims = stage.claim(stage.store.epoch_in_force().await.unwrap().0).await;
+    let of = |name: &str| claims.iter().find(|claim| claim.job.policy.as_str() == name).unwrap();
+    let (grow, cache) = (of("grow"), of("cache"));
+    let cycle = Cycle::Target { due: grow.job.due_at, dimension: Dimension::MemSizeMb, target: 4096 };
+    let again =
+        || Intent { cycle: Some(cycle.clone()), months: None, expiry_before: None, ..intent(grow, now) };
+    let open = Withheld::OpenOrder { row, same_cycle: false };
+    assert_eq!(stage.intend(cache, now).await.unwrap_err(), open);
+    let step = OrderStep::Watch { next_look_at: now, asked: false, stands_aside: true };
+    let run = claims[0].job.run;
+    let order_move = OrderMove { row, run, at: now, sent_at: None, step, look: None, amount: None };
+    assert!(stage.store.move_order(order_move).await.unwrap());
+    assert_eq!(stage.store.intend(grow, again()).await.unwrap().unwrap_err(), open);
+    assert_eq!(stage.store.open_order(grow, Some(cycle.clone())).await.unwrap(), Some(open));
+    assert_eq!(stage.store.open_order(cache, None).await.unwrap(), None);
+    assert!(stage.intend(cache, now).await.is_ok());
 }
