@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use renewd::domain::failure::{Class, Failure};
+use renewd::domain::money::Fen;
 use renewd::domain::order::{Cycle, OrderId, OrderRow};
 use renewd::domain::product::AccountName;
 use renewd::domain::run::Hold;
@@ -238,6 +239,79 @@ async fn an_order_of_a_due_instant_leaves_the_cycle_where_it_began() {
     let due = Intent { cycle: Some(Cycle::Due(now)), ..intent(&claim, now) };
     stage.store.intend(&claim, due).await.unwrap().unwrap();
     assert_eq!(stage.see("crs-1", now + days(1), now + days(103)).await.cycle, 1);
+}
+
+#[tokio::test]
+async fn what_an_order_is_known_by_outlives_the_moves_that_do_not_name_it() {
+    let (stage, claim, row, now) = intended().await;
+    let run = claim.job.run;
+    let bare = |at, step, amount| OrderMove { row, run, at, sent_at: None, step, look: None, amount };
+    let watch = || OrderStep::Watch { next_look_at: now, asked: true, stands_aside: false };
+    let failure = answered(Class::Unknown, "Cut");
+    let unknown = OrderStep::Unknown { failure, next_look_at: now };
+    let later = now + SignedDuration::from_secs(9);
+    assert!(stage.store.move_order(bare(now, unknown, Some(Fen::new(100)))).await.unwrap());
+    assert!(stage.store.move_order(bare(now, watch(), None)).await.unwrap());
+    assert_eq!(order_told(&stage, row).await, "unknown - request-Cut - Cut");
+    assert!(stage.store.move_order(bare(later, watch(), None)).await.unwrap());
+    let asked = stage.count("SELECT person_asked_ms FROM orders").await;
+    assert_eq!(asked, now.as_millisecond(), "when a person was first asked");
+    // The life that sent it was killed before it could say when.
+    assert!(stage.store.move_order(bare(later, placed("4711", later), None)).await.unwrap());
+    assert_eq!(order_told(&stage, row).await, format!("placed 4711 request-Cut {now:.3} -"));
+    let confirmed = || OrderStep::Confirmed {
+        order_id: None,
+        expiry_after: None,
+        reason: "renewed".to_owned(),
+        next: AfterConfirmed::RunSucceeds,
+    };
+    assert!(stage.store.move_order(bare(later, confirmed(), None)).await.unwrap());
+    assert_eq!(order_told(&stage, row).await, format!("confirmed 4711 request-Cut {now:.3} -"));
+    assert_eq!(stage.count("SELECT amount_fen FROM orders").await, 100);
+    assert!(!stage.store.move_order(bare(later, placed("4712", later), None)).await.unwrap());
+    assert_eq!(
+        order_told(&stage, row).await,
+        format!("confirmed 4711 request-Cut {now:.3} -"),
+        "the first number"
+    );
+}
+
+#[tokio::test]
+async fn a_confirmation_takes_the_failure_of_an_unknown_order_off_its_run() {
+    let (stage, claim, row, now) = intended().await;
+    let failure = answered(Class::Unknown, "Cut");
+    move_to(&stage, &claim, row, now, OrderStep::Unknown { failure, next_look_at: now }).await;
+    let step = OrderStep::Confirmed {
+        order_id: None,
+        expiry_after: None,
+        reason: "renewed".to_owned(),
+        next: AfterConfirmed::RunSucceeds,
+    };
+    assert!(move_to(&stage, &claim, row, now, step).await);
+    assert_eq!(run_told(&stage).await, "succeeded - 0 - ended -: renewed");
+}
+
+#[tokio::test]
+async fn the_marks_of_an_instance_begin_anew_only_below_the_highest_expiry_and_advance_once() {
+    let far = Some(4_000_000_000_000_i64);
+    // The highest expiry seen before, whether the term was seen before its order was confirmed, the cycle then.
+    for (high, is_seen, cycle) in [(far, false, 2), (far, true, 2), (None, false, 1), (None, true, 2)] {
+        let (stage, claim, row, now) = intended().await;
+        move_to(&stage, &claim, row, now, placed("1", now)).await;
+        let after = now + days(34);
+        if is_seen {
+            stage.see("crs-1", now + days(1), after).await;
+        }
+        sqlx::query("UPDATE instances SET expiry_high_ms = coalesce(?1, expiry_high_ms)")
+            .bind(high)
+            .execute(&mut stage.sql().await)
+            .await
+            .unwrap();
+        let (order_id, reason, next) = (None, "renewed".to_owned(), AfterConfirmed::RunSucceeds);
+        let step = OrderStep::Confirmed { order_id, expiry_after: Some(after), reason, next };
+        assert!(move_to(&stage, &claim, row, now + days(1), step).await);
+        assert_eq!(stage.count("SELECT cycle FROM instances").await, cycle, "{high:?} {is_seen}");
+    }
 }
 
 #[tokio::test]

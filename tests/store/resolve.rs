@@ -6,9 +6,11 @@ use renewd::domain::observation::{Facts, Observation, Presence, Spec};
 use renewd::domain::order::{Cycle, OrderRow};
 use renewd::domain::policy::{Action, Policy, Terms, Upgrade};
 use renewd::domain::product::{Identity, InstanceId, Product, Region};
-use renewd::domain::run::{Hold, Outcome};
+use renewd::domain::run::{Hold, Outcome, RunId};
 use renewd::domain::upgrade::Dimension;
-use renewd::store::{Finish, Intent, OrderMove, OrderStep, ResolveRefused, Sighting, Withheld, Word};
+use renewd::store::{
+    Finish, Intent, NextForRun, OrderMove, OrderStep, ResolveRefused, Sighting, Withheld, Word,
+};
 
 use crate::stage::{Stage, days, intent, observation, policy, start, word};
 
@@ -142,9 +144,50 @@ async fn an_upgrade_that_stands_aside_holds_upgrades_back_and_renewals_no_longer
     let step = OrderStep::Watch { next_look_at: now, asked: false, stands_aside: true };
     let run = claims[0].job.run;
     let order_move = OrderMove { row, run, at: now, sent_at: None, step, look: None, amount: None };
-    assert!(stage.store.move_order(order_move).await.unwrap());
+    assert!(stage.store.move_order(order_move.clone()).await.unwrap());
+    let step = OrderStep::Watch { next_look_at: now, asked: false, stands_aside: false };
+    assert!(stage.store.move_order(OrderMove { step, ..order_move }).await.unwrap(), "it stays aside");
     assert_eq!(stage.store.intend(grow, again()).await.unwrap().unwrap_err(), open);
     assert_eq!(stage.store.open_order(grow, Some(cycle.clone())).await.unwrap(), Some(open));
     assert_eq!(stage.store.open_order(cache, None).await.unwrap(), None);
     assert!(stage.intend(cache, now).await.is_ok());
+}
+
+#[tokio::test]
+async fn only_what_waits_for_this_very_order_is_woken_and_only_when_it_no_longer_holds_it() {
+    let watch = |stands_aside| OrderStep::Watch { next_look_at: start(), asked: false, stands_aside };
+    let refused = || OrderStep::Refused {
+        failure: Failure::ours(Class::Unknown, "NotOrdered", "not seen"),
+        next: NextForRun::Fail { reason: "over".to_owned() },
+    };
+    for (step, wakes) in
+        [(Some(watch(false)), false), (Some(watch(true)), true), (Some(refused()), true), (None, true)]
+    {
+        let (stage, row, now) = unknown_upgrade(None).await;
+        let order_run = stage.store.order(row).await.unwrap().unwrap().run_id;
+        stage
+            .apply(&[upgrade(None), policy("cache", &["crs-1", "crs-2"]), policy("twin", &["crs-1"])], now)
+            .await;
+        stage.fire(now + SignedDuration::from_hours(1)).await;
+        let claims = stage.claim(stage.store.epoch_in_force().await.unwrap().0).await;
+        let waits = claims.into_iter().map(|claim| {
+            let hold = if claim.job.policy.as_str() == "twin" { Hold::Backoff } else { Hold::OpenOrder };
+            let (until, reason) = (now + days(1), "open".to_owned());
+            let outcome = Outcome::Wait { until, reason, hold, failure: None, counts: false };
+            (claim, Finish { outcome, verdict: None, at: now })
+        });
+        stage.store.finish(waits.collect()).await.unwrap();
+        if let Some(step) = step {
+            let run = RunId(order_run);
+            let order_move = OrderMove { row, run, at: now, sent_at: None, step, look: None, amount: None };
+            assert!(stage.store.move_order(order_move).await.unwrap());
+        } else {
+            stage.store.resolve_paid(row, None, &word(now)).await.unwrap();
+        }
+        let woken = format!("SELECT count(*) FROM runs WHERE next_attempt_at_ms = {}", now.as_millisecond());
+        let woken: i64 =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(woken)).fetch_one(&mut stage.sql().await).await.unwrap();
+        // The upgrade's own next firing and the renewal of its instance.
+        assert_eq!(woken, if wakes { 2 } else { 0 });
+    }
 }

@@ -167,6 +167,14 @@ async fn nobody_resolves_an_order_whose_request_was_just_sent_again() {
 }
 
 #[tokio::test]
+async fn a_request_that_an_earlier_life_sent_again_keeps_nobody_from_resolving_its_order() {
+    let sent = unanswered().await;
+    assert!(sent.may_repeat(0).await);
+    sent.stage.begin().await;
+    sent.stage.store.resolve_not_paid(sent.rows[0], false, &word(sent.now)).await.unwrap();
+}
+
+#[tokio::test]
 async fn nothing_is_sent_again_of_an_edited_policy_or_once_a_person_was_asked() {
     let sent = unanswered().await;
     sent.stage.apply(&[policy("cache", &["crs-1", "crs-2", "crs-3"])], sent.now).await;
