@@ -65,6 +65,9 @@ async fn change_orders(stage: &Stage, change: &str) {
 async fn a_claim_of_an_older_epoch_can_no_longer_be_ordered_for() {
     let stage = Stage::open().await;
     let (_, claim, now) = one_claim(&stage).await;
+    // Whether the new life has sent the older one's runs back or not.
+    sqlx::query("UPDATE daemon SET epoch = epoch + 1").execute(&mut stage.sql().await).await.unwrap();
+    assert_eq!(stage.intend(&claim, now).await.unwrap_err(), Withheld::Stale);
     stage.begin().await;
     assert_eq!(stage.intend(&claim, now).await.unwrap_err(), Withheld::Stale);
     assert_eq!(stage.count("SELECT count(*) FROM orders").await, 0);

@@ -4,9 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 use renewd::domain::failure::{Class, Failure};
 use renewd::domain::money::Fen;
 use renewd::domain::order::{Cycle, OrderId, OrderRow};
-use renewd::domain::product::AccountName;
-use renewd::domain::run::Hold;
-use renewd::store::{AfterConfirmed, Claim, Intent, Look, NewSet, NextForRun, OrderMove, OrderStep};
+use renewd::domain::product::{AccountName, Provider};
+use renewd::domain::run::{Epoch, Hold};
+use renewd::store::{
+    AfterConfirmed, Claim, Intent, Look, NewSet, NextForRun, OpenOrder, OrderMove, OrderStep,
+};
 
 use crate::stage::{Stage, at, days, intent, policy, start, word};
 
@@ -311,6 +313,50 @@ async fn the_marks_of_an_instance_begin_anew_only_below_the_highest_expiry_and_a
         let step = OrderStep::Confirmed { order_id, expiry_after: Some(after), reason, next };
         assert!(move_to(&stage, &claim, row, now + days(1), step).await);
         assert_eq!(stage.count("SELECT cycle FROM instances").await, cycle, "{high:?} {is_seen}");
+    }
+}
+
+/// `crs-1` again, after its first order was called not to have happened; answers what is looked at.
+async fn ordered_again() -> (Stage, OrderRow, OpenOrder, Timestamp) {
+    let (stage, claim, first, now) = intended().await;
+    let failure = answered(Class::Unknown, "NotOrdered");
+    let next = NextForRun::Queue { reason: "judged anew".to_owned() };
+    assert!(move_to(&stage, &claim, first, now, OrderStep::Refused { failure, next }).await);
+    let epoch = claim.epoch();
+    let mut claim = stage.claim(epoch).await.remove(0);
+    let now = stage.look_again(&mut claim, now).await;
+    let second = stage.intend(&claim, now).await.unwrap().row();
+    let failure = answered(Class::Unknown, "Cut");
+    assert!(move_to(&stage, &claim, second, now, OrderStep::Unknown { failure, next_look_at: now }).await);
+    let open = looked_at(&stage, epoch, now).await.remove(0);
+    assert_eq!(open.row, second);
+    (stage, first, open, now)
+}
+
+async fn looked_at(stage: &Stage, epoch: Epoch, now: Timestamp) -> Vec<OpenOrder> {
+    let account = AccountName::parse("shop").unwrap();
+    let provider = Provider::TencentCloud;
+    let open = stage.store.orders_to_look_at(&account, provider, epoch, now, 10).await.unwrap();
+    let is_due = stage.store.has_orders_to_follow(&account, now).await.unwrap();
+    assert!(is_due || open.is_empty());
+    open
+}
+
+#[tokio::test]
+async fn a_listed_order_is_an_earlier_rows_that_was_sent_by_then_give_or_take_a_minute() {
+    for (seconds_before, is_taken) in [(-3600, true), (0, true), (59, true), (61, false)] {
+        let (stage, first, open, now) = ordered_again().await;
+        assert_eq!((open.is_second, open.list_was_late), (true, false));
+        let number = OrderId("4711".to_owned());
+        let listed = vec![(number.clone(), now - SignedDuration::from_secs(seconds_before))];
+        let taken = stage.store.attribute_late(&open, listed).await.unwrap();
+        let expected = if is_taken { vec![(first, number)] } else { vec![] };
+        assert_eq!(taken, expected, "{seconds_before} s before the intent");
+        let told = order_told(&stage, first).await;
+        assert_eq!(told.contains("4711"), is_taken, "{told}");
+        let epoch = stage.store.epoch_in_force().await.unwrap().0;
+        assert_eq!(looked_at(&stage, epoch, now).await[0].list_was_late, is_taken);
+        assert!(looked_at(&stage, epoch, now - SignedDuration::from_millis(1)).await.is_empty());
     }
 }
 
