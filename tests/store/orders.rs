@@ -239,8 +239,16 @@ async fn an_order_of_a_due_instant_leaves_the_cycle_where_it_began() {
     stage.fire(now).await;
     let claim = stage.claim(epoch).await.remove(0);
     let due = Intent { cycle: Some(Cycle::Due(now)), ..intent(&claim, now) };
-    stage.store.intend(&claim, due).await.unwrap().unwrap();
-    assert_eq!(stage.see("crs-1", now + days(1), now + days(103)).await.cycle, 1);
+    let row = stage.store.intend(&claim, due).await.unwrap().unwrap().row();
+    let (order_id, reason, next) = (None, "renewed".to_owned(), AfterConfirmed::RunSucceeds);
+    let step = OrderStep::Confirmed { order_id, expiry_after: Some(now + days(33)), reason, next };
+    assert!(move_to(&stage, &claim, row, now, step).await);
+    let known = stage.see("crs-1", now + days(1), now + days(103)).await;
+    assert_eq!((known.cycle, known.expiry_high), (1, Some(now + days(103))));
+    assert_eq!(
+        stage.count("SELECT cycle_expiry_ms FROM instances").await,
+        (now + days(100)).as_millisecond()
+    );
 }
 
 #[tokio::test]
