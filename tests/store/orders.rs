@@ -369,6 +369,15 @@ async fn a_listed_order_is_an_earlier_rows_that_was_sent_by_then_give_or_take_a_
 }
 
 #[tokio::test]
+async fn looks_of_an_earlier_life_are_no_evidence_in_the_next() {
+    let (stage, _, open, now) = ordered_again().await;
+    assert_eq!(open.looks.len(), 1);
+    let next_life = stage.begin().await;
+    let open = looked_at(&stage, next_life, now).await.remove(0);
+    assert!(open.looks.is_empty(), "{:?}", open.looks);
+}
+
+#[tokio::test]
 async fn a_persons_word_below_an_expiry_seen_before_opens_the_next_cycle_only_with_the_term_in_sight() {
     for (moved_days, cycle) in [(1, 1), (20, 2), (31, 2)] {
         let (stage, claim, row, now) = intended().await;
