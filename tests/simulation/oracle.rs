@@ -20,7 +20,7 @@ use sqlx::{Row, SqliteConnection};
 use crate::clocks::Clocks;
 use crate::fleet::days;
 use crate::journal::Journal;
-use crate::life::{Broken, Budgets};
+use crate::life::{Broken, Budgets, SETTLE};
 use crate::totals;
 
 /// What orders may lag behind their signature, and clocks behind each other, unnoticed.
@@ -182,11 +182,22 @@ impl Oracle {
                 }
             }
         }
-        let open: i64 =
-            one(database, "SELECT count(*) FROM orders WHERE state IN ('intended', 'unknown', 'placed')")
-                .await?;
-        if open > 0 {
-            return Err(format!("{open} orders are still open although a person settled all"));
+        // One of the last moment has not been looked at yet.
+        let settled_by = now - SignedDuration::try_from(SETTLE).unwrap();
+        let open: Vec<String> = sqlx::query_scalar(
+            "SELECT i.instance FROM orders o JOIN instances i ON i.id = o.instance_id
+             WHERE o.state IN ('intended', 'unknown', 'placed') AND o.intended_at_ms < ?1",
+        )
+        .bind(settled_by.as_millisecond())
+        .fetch_all(&mut *database)
+        .await
+        .map_err(|error| error.to_string())?;
+        if let Some(id) = open.first() {
+            let story = story(database, id).await?;
+            return Err(format!(
+                "{} orders are still open although a person settled all, one of {id} at {now}\n{story}",
+                open.len()
+            ));
         }
         let idle: i64 =
             one(database, "SELECT count(*) FROM runs WHERE state IN ('queued', 'running')").await?;
