@@ -417,7 +417,8 @@ fn an_interrupt_ends_it_at_once() {
         harness::until("the cloud is asked", || (asked() > before).then_some(()));
         let told = Instant::now();
         command.signal(Signal::INT);
-        assert_eq!(command.until_end().code(), None, "it does not linger to tidy up");
+        let ended = command.until_end();
+        assert_eq!(ended.code(), None, "it does not linger to tidy up:\n{}", command.lines().join("\n"));
         assert!(told.elapsed() < Duration::from_secs(5));
     }
 }
