@@ -58,13 +58,8 @@ pub fn after(
         }
         Class::Unsent => again(jittered(pace.first_delay, 0, pace.max_delay, seed), false),
         Class::Busy | Class::Unavailable => {
-            let exponent = attempts.min(pace.max_attempts);
-            let delay = if attempts + 1 >= pace.max_attempts {
-                pace.max_delay
-            } else {
-                jittered(pace.first_delay, exponent, pace.max_delay, seed)
-            };
-            Next::Again { at: later(now, delay), counts: true, exhausted: attempts + 1 == pace.max_attempts }
+            let Counted { at, exhausted } = counted(attempts, pace, seed, now);
+            Next::Again { at, counts: true, exhausted }
         }
         Class::Blocked if blocked == Some(Blocked::Balance) => {
             Next::HoldAccount { kind: "balance", at: later(now, HELD_DELAY.min(pace.max_delay)) }
@@ -76,6 +71,24 @@ pub fn after(
         Class::Rejected => Next::Fail,
         Class::Unknown => Next::Reconcile,
     }
+}
+
+/// When to try again after an attempt that counts, and whether it was the last of those that come soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    pub at: Timestamp,
+    pub exhausted: bool,
+}
+
+/// The cloud was, or shows itself, busy or unavailable. `attempts` counts those before.
+pub fn counted(attempts: u32, pace: Pace, seed: u64, now: Timestamp) -> Counted {
+    let exponent = attempts.min(pace.max_attempts);
+    let delay = if attempts + 1 >= pace.max_attempts {
+        pace.max_delay
+    } else {
+        jittered(pace.first_delay, exponent, pace.max_delay, seed)
+    };
+    Counted { at: later(now, delay), exhausted: attempts + 1 == pace.max_attempts }
 }
 
 /// `first × 2^exponent` plus up to as much again, never past `max`.

@@ -29,7 +29,7 @@ use crate::domain::order::OrderRow;
 use crate::domain::product::{InstanceId, Product, Region};
 use crate::domain::run::{Epoch, Hold, Origin, Outcome, RunId};
 use crate::guard::{self, Decision, Price, Verdict};
-use crate::retry::{self, Next};
+use crate::retry::{self, Counted};
 use crate::store::{Claim, Elder, Finish, Job, PauseScope, StoreError};
 use crate::verdict::{self, EffectSeen, Goal};
 use next_firings::NextFirings;
@@ -371,8 +371,8 @@ impl Lane {
 
     fn wait_for_the_cloud(&self, job: &Job, reason: String, failure: &Failure) -> Outcome {
         let pace = self.engine.settings().pace;
-        let next = retry::after(Class::Busy, None, job.attempts, pace, seed(job), self.engine.now());
-        let Next::Again { at: until, counts, exhausted } = next else { return Outcome::Skipped { reason } };
+        let Counted { at: until, exhausted } =
+            retry::counted(job.attempts, pace, seed(job), self.engine.now());
         if exhausted {
             job_event!(error, "run.waiting", job, { class = %failure.class, code = failure.code, next_attempt_at = %until, },
                 "{} was looked at {} times and the cloud is still at work on it: from now on it is looked at only seldom; \
@@ -380,7 +380,7 @@ impl Lane {
         } else {
             job_event!(warn, "run.waiting", job, { next_attempt_at = %until, }, "{} waits until {until:.0}: {reason}", job.instance);
         }
-        Outcome::Wait { until, reason, hold: Hold::Backoff, failure: Some(failure.clone()), counts }
+        Outcome::Wait { until, reason, hold: Hold::Backoff, failure: Some(failure.clone()), counts: true }
     }
 
     /// The term moved although this run's own order was refused: a refusal that was none, or somebody else's doing.
