@@ -25,7 +25,7 @@ mod recent;
 pub use gap::Gap;
 pub use missed::{COUNTED_MAX, Missed};
 
-/// A parsed (expression, zone). Its pattern holds about 5 KB: parse when due, keep none.
+/// A parsed (expression, zone). Its pattern holds about 5 KB: parse when due, keep none; the latest few are remembered.
 #[derive(Clone)]
 pub struct Schedule {
     cron: Arc<Cron>,
