@@ -1,5 +1,6 @@
 //! Which run has its turn when, and how many at once.
 
+use renewd::domain::policy::Policy;
 use renewd::domain::product::Product;
 use renewd::engine::Step;
 use renewd::sandbox::faults::{Effect, Fault, Spoilt};
@@ -67,17 +68,19 @@ async fn a_round_says_whether_there_was_anything_to_do() {
     assert!(reason.starts_with("not due: it expires at 2026-04-11"), "{reason}");
 }
 
+/// One that fires hours after the others.
+fn late() -> Policy {
+    crate::fleet::with(policy("late", "shop", Product::REDIS, &["crs-9"]), |policy| {
+        policy.schedule = crate::fleet::schedule("0 9 * * *");
+    })
+}
+
 /// Two due in hand; what becomes urgent meanwhile has its turn before the second.
 #[tokio::test]
 async fn while_all_that_was_claimed_is_due_more_is_claimed_at_once() {
     let mut scene = Scene::open(
         &[("crs-1", 5), ("crs-2", 6), ("crs-9", 1)],
-        &[
-            policy("cache", "shop", Product::REDIS, &["crs-1", "crs-2"]),
-            crate::fleet::with(policy("late", "shop", Product::REDIS, &["crs-9"]), |policy| {
-                policy.schedule = crate::fleet::schedule("0 9 * * *");
-            }),
-        ],
+        &[policy("cache", "shop", Product::REDIS, &["crs-1", "crs-2"]), late()],
     )
     .await;
     scene.fire().await;
@@ -91,12 +94,7 @@ async fn while_all_that_was_claimed_is_due_more_is_claimed_at_once() {
 async fn behind_a_run_that_needed_no_order_nothing_is_claimed_before_the_hand_is_empty() {
     let mut scene = Scene::open(
         &[("crs-1", 5), ("crs-2", 6), ("crs-3", 50), ("crs-9", 60)],
-        &[
-            policy("cache", "shop", Product::REDIS, &["crs-1", "crs-2", "crs-3"]),
-            crate::fleet::with(policy("late", "shop", Product::REDIS, &["crs-9"]), |policy| {
-                policy.schedule = crate::fleet::schedule("0 9 * * *");
-            }),
-        ],
+        &[policy("cache", "shop", Product::REDIS, &["crs-1", "crs-2", "crs-3"]), late()],
     )
     .await;
     scene.fire().await;

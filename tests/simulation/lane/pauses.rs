@@ -107,14 +107,20 @@ async fn what_is_not_due_ends_during_a_pause_as_at_any_time() {
     assert_eq!(scene.states("crs-1").await, ["skipped"]);
 }
 
-#[tokio::test]
-async fn an_empty_balance_holds_the_account_and_is_tested_by_one_order_at_the_very_moment() {
+/// Two due instances, and an order that was refused for want of money.
+async fn with_an_empty_balance() -> Scene {
     let ids = ["crs-1", "crs-2"];
     let mut scene =
         Scene::open(&[("crs-1", 5), ("crs-2", 6)], &[policy("cache", "shop", Product::REDIS, &ids)]).await;
     scene.stage.cloud.set_balance(key_id("shop"), cny(0));
     scene.fire().await;
     scene.work("shop").await;
+    scene
+}
+
+#[tokio::test]
+async fn an_empty_balance_holds_the_account_and_is_tested_by_one_order_at_the_very_moment() {
+    let mut scene = with_an_empty_balance().await;
     assert_eq!(scene.asked(RENEW_REDIS), 1, "the first order's answer is every order's");
     assert_eq!(scene.waits("crs-1").await, waiting("pause", TEST_S));
     assert_eq!(scene.waits("crs-2").await.1.as_deref(), Some("pause"));
@@ -137,12 +143,7 @@ async fn an_empty_balance_holds_the_account_and_is_tested_by_one_order_at_the_ve
 /// A test without hope is put off; money that came lifts the pause, and the soonest expiry goes first.
 #[tokio::test]
 async fn no_order_is_sent_to_an_account_as_empty_as_before_and_a_top_up_frees_all() {
-    let ids = ["crs-1", "crs-2"];
-    let mut scene =
-        Scene::open(&[("crs-1", 5), ("crs-2", 6)], &[policy("cache", "shop", Product::REDIS, &ids)]).await;
-    scene.stage.cloud.set_balance(key_id("shop"), cny(0));
-    scene.fire().await;
-    scene.work("shop").await;
+    let mut scene = with_an_empty_balance().await;
     scene.pass(seconds(601)).await;
     scene.work("shop").await;
     assert_eq!(scene.asked(RENEW_REDIS), 1, "nothing has changed");
