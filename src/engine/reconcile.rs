@@ -104,6 +104,9 @@ impl Reconcile {
                 Some(Repeat::Order(_)) => ListSeen::NotAsked,
                 _ => self.list_seen(order, &effect).await?,
             };
+            if self.engine.is_stopping() && matches!(list, ListSeen::Unread { .. }) {
+                return Ok(());
+            }
             let (spec, operation) = (facts.and_then(|facts| facts.spec), facts.and_then(renewal_seen));
             self.settle(order, Evidence { effect, list, operation, repeat }, spec).await?;
         }
@@ -135,7 +138,6 @@ impl Reconcile {
             from,
         };
         match engine.list_orders(&self.account, wanted).await {
-            Err(CallError::Cloud(_)) if engine.is_stopping() => Ok(ListSeen::NotAsked),
             Ok(listed) => {
                 self.account.note_list_right(true);
                 self.ours(order, listed, from).await

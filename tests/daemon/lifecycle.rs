@@ -12,6 +12,7 @@ use crate::harness::{
 };
 
 const DESCRIBE: &str = "redis:DescribeInstances";
+const LIST: &str = "billing:DescribeDealsByCond";
 const RENEW: &str = "redis:RenewInstance";
 
 #[test]
@@ -64,6 +65,32 @@ fn a_look_that_a_stop_cuts_short_is_no_failure_and_its_run_goes_on_at_the_next_s
     daemon.stop();
     assert_eq!(stage.charges_of("crs-sandbox-1"), 1);
     stage.assert_agreement();
+}
+
+#[test]
+fn a_stop_while_the_order_list_is_read_asks_nobody_about_the_order() {
+    let stage = Stage::new();
+    stage.cloud.inject(vec![
+        Fault::spoil(RENEW, Effect::Before, Spoilt::Drop),
+        Fault::spoil(LIST, Effect::Before, Spoilt::Stall(Duration::from_secs(300))).times(1000),
+    ]);
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    let mut daemon = stage.start();
+    let unknown = stage.until_order("crs-sandbox-1", "unknown");
+    until("the list is asked", || stage.cloud.requests().get(LIST).map(drop));
+    let settled_at = instant(&unknown["sent_at"]) + jiff::SignedDuration::from_secs(4);
+    until("its settling time is over", || (jiff::Timestamp::now() > settled_at).then_some(()));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.until_end().code(), Some(0));
+    let errors: Vec<_> =
+        daemon.events("order.unknown").into_iter().filter(|e| e["level"] == "ERROR").collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+
+    stage.cloud.forget_faults();
+    let daemon = stage.start();
+    stage.until_order("crs-sandbox-1", "confirmed");
+    daemon.stop();
+    assert_eq!(stage.charges_of("crs-sandbox-1"), 1);
 }
 
 #[test]
