@@ -80,12 +80,19 @@ impl<'f> Clashes<'f> {
             let key = (product.provider(), action, instance.clone());
             match self.instances.get(&key).copied() {
                 None => drop(self.instances.insert(key, second)),
+                // A whole table that stands there twice is one mistake.
+                Some(first) if draft.name.is_none() && self.is_same_but_for_place(first, second) => {}
                 Some(first) => {
                     let clash = self.instance_clash(second, first, action, instance);
                     self.note(file, second, first, instance.as_str(), clash);
                 }
             }
         }
+    }
+
+    fn is_same_but_for_place(&self, first: Mention, second: Mention) -> bool {
+        let title = |mention: Mention| self.policies[mention.policy as usize].title.as_str();
+        first.policy != second.policy && title(first) == title(second)
     }
 
     fn instance_clash(

@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 #[derive(Default)]
 pub(crate) struct Doubts {
     lines: RefCell<BTreeSet<usize>>,
+    /// The headers of tables that are read apart from all others.
+    detached: RefCell<BTreeSet<usize>>,
     /// Any key may stand in another table than it seems to.
     is_any_table: Cell<bool>,
 }
@@ -14,6 +16,10 @@ pub(crate) struct Doubts {
 impl Doubts {
     pub(crate) fn mark(&self, lines: RangeInclusive<usize>) {
         self.lines.borrow_mut().extend(lines);
+    }
+
+    pub(crate) fn mark_detached(&self, header: usize) {
+        self.detached.borrow_mut().insert(header);
     }
 
     pub(crate) fn mark_all(&self) {
@@ -24,11 +30,19 @@ impl Doubts {
         self.lines.borrow().contains(&line)
     }
 
+    pub(crate) fn is_detached(&self, header: usize) -> bool {
+        self.detached.borrow().contains(&header)
+    }
+
     pub(crate) fn is_any_table(&self) -> bool {
         self.is_any_table.get()
     }
 
     pub(crate) fn any_line(&self, is_so: impl FnMut(usize) -> bool) -> bool {
         self.lines.borrow().iter().copied().any(is_so)
+    }
+
+    pub(crate) fn any_detached(&self, is_so: impl FnMut(usize) -> bool) -> bool {
+        self.detached.borrow().iter().copied().any(is_so)
     }
 }

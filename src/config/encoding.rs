@@ -10,6 +10,8 @@ pub(super) struct Misread {
     pub(super) span: Range<usize>,
     pub(super) message: String,
     pub(super) help: &'static str,
+    /// What stands for letters that are lost, where the rest can be read.
+    pub(super) stand_in: Option<char>,
 }
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -21,7 +23,7 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<String, Misread> {
         let first = text.chars().next().map_or(0, char::len_utf8);
         let message = "the file is UTF-16 text, not UTF-8".to_owned();
         let help = "save it as UTF-8; some editors call what it is now \"Unicode\"";
-        return Err(Misread { text, span: 0..first, message, help });
+        return Err(Misread { text, span: 0..first, message, help, stand_in: None });
     }
     let mut text = String::from_utf8(bytes)
         .map_err(|error| foreign(error.as_bytes(), error.utf8_error().valid_up_to()))?;
@@ -35,18 +37,23 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<String, Misread> {
             span: at..at + 1,
             message: "the file holds NUL bytes: it is no text, or was not written to its end".to_owned(),
             help: "write it anew, or bring it back from a backup",
+            stand_in: Some('\0'),
         }),
     }
 }
 
 fn foreign(bytes: &[u8], at: usize) -> Misread {
     let byte = bytes.get(at).copied().unwrap_or_default();
+    // With NUL bytes it is no text at all: what follows would be misread line by line.
+    let line_end = || bytes[at..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |end| at + end);
+    let end = if bytes.contains(&0) { line_end() } else { bytes.len() };
     Misread {
         // What comes before the place is valid, so the place stays where it is.
-        text: String::from_utf8_lossy(bytes).into_owned(),
+        text: String::from_utf8_lossy(&bytes[..end]).into_owned(),
         span: at..at + char::REPLACEMENT_CHARACTER.len_utf8(),
         message: format!("the file is not UTF-8 text: no letter begins with the byte 0x{byte:02X} here"),
         help: "save it as UTF-8; it may be in another encoding, such as GBK or Latin-1",
+        stand_in: Some(char::REPLACEMENT_CHARACTER),
     }
 }
 

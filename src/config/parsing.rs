@@ -1,12 +1,15 @@
-//! From text to a table past every slip: what the parser cannot read is read as if it were blank, so that what stands
-//! around it is told as well.
+//! From text to a table past every slip: what the parser cannot read is read as if it were blank, and a table whose
+//! header cannot be read, or stands for a second time, as one of its own, so that all other mistakes are told as well.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::config::disclosure::path_of;
+use crate::config::reader::alike_to;
+use crate::config::repairs::Repairs;
 use crate::config::source::SourceFile;
 use crate::config::syntax::{self, Reach, Slip};
 
@@ -19,21 +22,40 @@ pub(super) struct Mistake {
     pub(super) slip: Slip,
     pub(super) lines: RangeInclusive<usize>,
     pub(super) is_duplicate: bool,
+    /// Whether the table below is read all the same, apart from all others.
+    pub(super) detaches: bool,
 }
 
 impl Mistake {
     fn of(error: &toml::de::Error, file: &SourceFile) -> Mistake {
-        let span = error.span().unwrap_or(0..0);
+        let mut span = error.span().unwrap_or(0..0);
         let line = file.line_number(span.start);
         let (before, rest) = (file.line_up_to(span.start), &file.text()[span.start..]);
         let slip = syntax::slip(error.message(), before, rest);
+        if slip.reach == Reach::Table && !file.line(line).trim_start().starts_with('[') {
+            span = file.span_of(line, file.line(line));
+        }
         let is_duplicate = syntax::is_duplicate(error.message());
-        let mistake = Mistake { span, slip, lines: line..=line, is_duplicate };
+        let mistake = Mistake { span, slip, lines: line..=line, is_duplicate, detaches: false };
         match mistake.slip.reach {
             Reach::Unclosed => mistake.widened_to_its_opening(file, line),
+            Reach::File => mistake.of_an_unclosed_text(file),
+            Reach::Table if detached(file, line).is_some() => Mistake { detaches: true, ..mistake },
             Reach::Table => Mistake { lines: line..=file.last_line_below(line), ..mistake },
+            _ if is_duplicate && file.is_header(line) => {
+                Mistake { detaches: detached(file, line).is_some(), ..mistake }
+            }
             _ => mistake,
         }
+    }
+
+    fn of_an_unclosed_text(self, file: &SourceFile) -> Mistake {
+        let Some(lines) = file.unclosed_text() else { return self };
+        let first = file.line(*lines.start());
+        let quotes = ["\"\"\"", "'''"].iter().filter_map(|quotes| first.rfind(quotes)).max();
+        let begun = file.line_start(*lines.start()).zip(quotes).map(|(start, quotes)| start + quotes);
+        let span = begun.map_or(self.span, |begun| begun..begun + 3);
+        Mistake { span, lines, slip: Slip { reach: Reach::Unclosed, ..self.slip }, ..self }
     }
 
     fn widened_to_its_opening(self, file: &SourceFile, line: usize) -> Mistake {
@@ -52,8 +74,16 @@ impl Mistake {
         *self.lines.start()
     }
 
-    fn has_to_be_blanked(&self) -> bool {
-        matches!(self.slip.reach, Reach::Stop | Reach::Unclosed | Reach::Table)
+    fn repair(&self, file: &SourceFile) -> BTreeMap<usize, String> {
+        if self.detaches {
+            return detached(file, self.line()).unwrap_or_default();
+        }
+        match self.slip.reach {
+            Reach::Stop | Reach::Unclosed | Reach::Table => {
+                self.lines.clone().map(|line| (line, String::new())).collect()
+            }
+            Reach::Line | Reach::File => BTreeMap::new(),
+        }
     }
 
     /// What stopped the parser on a line comes first: a key with a strange character and no value is a slip of `=`.
@@ -69,33 +99,52 @@ pub(super) fn parse(file: &SourceFile) -> (Spanned<DeTable<'_>>, Vec<Mistake>) {
     if errors.is_empty() {
         return (root, Vec::new());
     }
-    let mut blank = BTreeSet::new();
+    let mut repairs = Repairs::default();
     let mut mistakes = Vec::new();
     for round in 0..ROUNDS_MAX {
-        let text = file.with_blanks_for(&blank);
+        let text = repairs.applied_to(file.text());
         let (_, errors) = DeTable::parse_recoverable(&text);
         let mut found: Vec<Mistake> = errors.iter().map(|error| Mistake::of(error, file)).collect();
         found.sort_by_key(|mistake| mistake.span.start);
-        let to_blank = lines_to_blank(&found, &blank);
-        if to_blank.is_empty() || round + 1 == ROUNDS_MAX {
+        let more = repairs_of(&found, file, &repairs);
+        if more.is_empty() || round + 1 == ROUNDS_MAX {
             mistakes.extend(found);
             break;
         }
-        mistakes.extend(found.into_iter().filter(|mistake| to_blank.contains(&mistake.line())));
-        blank.extend(to_blank);
+        mistakes.extend(found.into_iter().filter(|mistake| more.contains_key(&mistake.line())));
+        repairs.add(more);
     }
     mistakes.sort_by_key(Mistake::rank);
     mistakes.dedup_by_key(|mistake| mistake.line());
-    let (root, _) = DeTable::parse_recoverable(file.blanked(&blank));
+    let (root, _) = DeTable::parse_recoverable(file.repaired(&repairs));
     (root, mistakes)
 }
 
 /// Behind what is not closed the parser misreads everything: what it says of that is asked for again.
-fn lines_to_blank(found: &[Mistake], blank: &BTreeSet<usize>) -> BTreeSet<usize> {
-    let reaches_on = |mistake: &Mistake| matches!(mistake.slip.reach, Reach::Unclosed | Reach::Table);
+fn repairs_of(found: &[Mistake], file: &SourceFile, made: &Repairs) -> BTreeMap<usize, String> {
+    let reaches_on =
+        |mistake: &Mistake| mistake.detaches || matches!(mistake.slip.reach, Reach::Unclosed | Reach::Table);
     let until = found.iter().position(reaches_on).map_or(found.len(), |first| first + 1);
-    let lines = found[..until].iter().filter(|mistake| mistake.has_to_be_blanked());
-    lines.flat_map(|mistake| mistake.lines.clone()).filter(|line| !blank.contains(line)).collect()
+    let repairs = found[..until].iter().flat_map(|mistake| mistake.repair(file));
+    repairs.filter(|(line, _)| !made.has(*line)).collect()
+}
+
+/// The headers that make the table of this header, with the tables in it, one of its own: named after its line, since
+/// no key of ours is a number. None where it is not clear what the table should be, or there is no room.
+fn detached(file: &SourceFile, header: usize) -> Option<BTreeMap<usize, String>> {
+    let path = path_of(file.line(header));
+    let [first, _] = path.as_slice() else { return None };
+    if !file.is_header(header) || !alike_to(file.disclosure().named_table(), first) {
+        return None;
+    }
+    let own = format!("[{header}]");
+    let mut headers = BTreeMap::from([(header, own)]);
+    for line in (header + 1..=file.last_line()).filter(|line| file.is_header(*line)) {
+        let inner = path_of(file.line(line));
+        let Some([last]) = inner.strip_prefix(path.as_slice()) else { break };
+        headers.insert(line, format!("[{header}.{last}]"));
+    }
+    headers.iter().all(|(line, own)| own.len() <= file.line(*line).len()).then_some(headers)
 }
 
 /// The nearest line up to `last` that begins with a key whose list or table it does not close, and where that opens.

@@ -12,13 +12,14 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::config::clashes::Clashes;
+use crate::config::disclosure::Disclosure;
 use crate::config::known::{self, Basis, KnownFiles};
 use crate::config::plan::Plans;
 use crate::config::policy::{self, Draft};
 use crate::config::reader::{Findings, parse};
 use crate::config::regular;
 use crate::config::settings::Surroundings;
-use crate::config::source::{Disclosure, SourceFile, unreadable};
+use crate::config::source::{SourceFile, unreadable};
 use crate::domain::policy::Policy;
 use crate::domain::product::PolicyName;
 
@@ -79,13 +80,8 @@ pub(crate) fn read(
             set.unchanged.push(path.clone());
             continue;
         }
-        let file = match SourceFile::of_bytes(&path, bytes, Disclosure::Open) {
-            Ok(file) => file,
-            Err(mistake) => {
-                findings.note(*mistake);
-                continue;
-            }
-        };
+        let (file, misread) = SourceFile::of_bytes(&path, bytes, Disclosure::Open);
+        misread.into_iter().for_each(|mistake| findings.note(*mistake));
         let first = set.policies.len();
         for draft in read_file(&file, surroundings, &mut plans, findings) {
             clashes.look_at(&file, &draft);
@@ -190,7 +186,8 @@ fn read_file(
     let mut root = reader.root(&root);
     let help = "write [policy.NAME] and its keys on the lines below";
     let table = root.take("policy").and_then(|entry| entry.table("`policy`", help));
-    let entries = table.map(|table| table.named_entries()).unwrap_or_default();
+    let mut entries = table.map(|table| table.named_entries()).unwrap_or_default();
+    entries.extend(root.detached_entries());
     root.refuse_unknown_keys_but_for(key_of_main_file);
     entries.iter().filter_map(|entry| policy::read(entry, surroundings, plans)).collect()
 }

@@ -127,6 +127,9 @@ fn key_of_another_table(key: &str) -> Option<&'static str> {
 }
 
 fn read_name(entry: &Entry<'_>) -> Option<PolicyName> {
+    if entry.is_detached() {
+        return None;
+    }
     let name = PolicyName::parse(entry.key);
     let refuse = |error| {
         entry.fail_at_key(
@@ -299,9 +302,11 @@ fn read_action<'a>(table: &mut Table<'a>, product: Option<Product>) -> ReadActio
             let terms = read_upgrade(&upgrade, product).map(Action::Upgrade);
             ReadAction { kind: Some(ActionKind::Upgrade), terms, renew: None }
         }
-        (Some(_), Some(upgrade)) => {
+        (Some(renew), Some(upgrade)) => {
             let message = format!("{} has both `renew` and `upgrade`", table.title());
             upgrade.fail_at_key(message, "make two policies of it");
+            // For what is wrong in them.
+            let _ = (read_renew(&renew, product), read_upgrade(&upgrade, product));
             ReadAction::default()
         }
         (None, None) => {

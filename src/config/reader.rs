@@ -71,22 +71,30 @@ pub(crate) fn parse<'a>(file: &'a SourceFile, findings: &'a Findings) -> (Reader
     let (root, mistakes) = parsing::parse(file);
     let reader = Reader { file, findings };
     let mut second_table = None;
-    for Mistake { span, slip, lines, is_duplicate } in mistakes {
-        let line = *lines.start();
+    for mistake in mistakes {
+        let line = mistake.line();
+        let Mistake { span, slip, lines, is_duplicate, detaches } = mistake;
         if file.doubts().is_misread(line) {
             continue;
         }
         if is_duplicate {
             if file.is_header(line) {
-                second_table = Some(line);
+                second_table = Some(line).filter(|_| !detaches);
             } else if second_table.is_some() && file.header_line(line) == second_table {
                 // All that stands in the table is there twice because the table is.
                 continue;
             }
         }
-        let is_secret = file.is_place_of_secret(line);
-        reader.fail(span, slip.message, if is_secret { SECRET_HELP } else { slip.help });
-        file.doubts().mark(lines);
+        let is_secret = file.disclosure().is_place_of_secret(file.line(line));
+        let help = if is_secret { SECRET_HELP } else { slip.help };
+        let first = file.first_of_twice(line).filter(|_| is_duplicate);
+        reader.note_beside(first, Severity::Error, span, slip.message, help.to_owned());
+        if detaches {
+            file.doubts().mark_detached(line);
+        }
+        if is_duplicate || !detaches {
+            file.doubts().mark(lines);
+        }
         if slip.reach == Reach::File {
             file.doubts().mark_all();
         }
@@ -108,13 +116,26 @@ impl<'a> Reader<'a> {
         self.note(Severity::Warning, span, message.into(), help.into());
     }
 
-    /// Of a line whose syntax is broken no more is said: it may be only misread.
     pub(crate) fn note(self, severity: Severity, span: Range<usize>, message: String, help: String) {
+        self.note_beside(None, severity, span, message, help);
+    }
+
+    /// Of a line whose syntax is broken no more is said: it may be only misread. `first` is where the same stands
+    /// already.
+    fn note_beside(
+        self,
+        first: Option<Range<usize>>,
+        severity: Severity,
+        span: Range<usize>,
+        message: String,
+        help: String,
+    ) {
         if self.file.doubts().is_misread(self.file.line_number(span.start)) {
             return;
         }
         let place = self.file.place(span);
-        self.findings.note(Diagnostic { severity, message, place, related: None, help: Some(help) });
+        let related = first.map(|first| (self.file.place(first), "first here".to_owned()));
+        self.findings.note(Diagnostic { severity, message, place, related, help: Some(help) });
     }
 
     pub(crate) fn root(self, table: &'a Spanned<DeTable<'a>>) -> Table<'a> {
@@ -190,6 +211,17 @@ impl<'a> Table<'a> {
         entries
     }
 
+    /// Tables whose header is broken or stands for a second time, each under the name that its header gives it.
+    pub(crate) fn detached_entries(&self) -> Vec<Entry<'a>> {
+        let file = self.reader.file;
+        let own_name = |entry: Entry<'a>| {
+            let header = file.line_number(entry.key_span.start);
+            let key = file.detached_name(header)?;
+            Some(Entry { key, key_span: file.span_of(header, file.line(header)), ..entry })
+        };
+        self.named_entries().into_iter().filter_map(own_name).collect()
+    }
+
     pub(crate) fn refuse_unknown_keys(self) {
         self.refuse_unknown_keys_but_for(|_| None);
     }
@@ -199,7 +231,8 @@ impl<'a> Table<'a> {
         let place = self.title.as_ref().map(|title| format!(" in {title}")).unwrap_or_default();
         let mut meant = Vec::new();
         for entry in self.named_entries() {
-            if self.asked.contains(&entry.key) || file.is_of_a_table_in_doubt(entry.key_span.start) {
+            let is_in_doubt = file.is_of_a_table_in_doubt(entry.key_span.start);
+            if self.asked.contains(&entry.key) || entry.is_detached() || is_in_doubt {
                 continue;
             }
             let known = self.asked.iter().copied();
@@ -208,7 +241,11 @@ impl<'a> Table<'a> {
                 None => suggestion(entry.key, known.clone()),
             };
             meant.extend(nearest(entry.key, known));
-            let told = if file.may_tell(entry.key) { quoted(entry.key) } else { "(not shown)".to_owned() };
+            let told = if file.disclosure().may_tell(entry.key) {
+                quoted(entry.key)
+            } else {
+                "(not shown)".to_owned()
+            };
             entry.fail_at_key(format!("unknown key {told}{place}"), help);
         }
         if file.may_lack_by_a_slip(self.title.is_some().then_some(self.span.start)) {
@@ -246,6 +283,12 @@ impl<'a> Entry<'a> {
     pub(crate) fn is_in_doubt(&self) -> bool {
         let file = self.reader.file;
         file.doubts().is_misread(file.line_number(self.span().start))
+    }
+
+    /// Whether its name cannot be relied on: its header is broken, or stands for a second time.
+    pub(crate) fn is_detached(&self) -> bool {
+        let file = self.reader.file;
+        file.doubts().is_detached(file.line_number(self.key_span.start))
     }
 
     pub(crate) fn fail(&self, message: impl Into<String>, help: impl Into<String>) {

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::source::{Disclosure, SourceFile};
+use crate::config::disclosure::Disclosure;
+use crate::config::source::SourceFile;
 
 #[derive(Default)]
 pub(crate) struct Reopened {

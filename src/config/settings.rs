@@ -8,10 +8,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::account::{self, Account, References};
 use crate::config::diagnostic::Diagnostic;
+use crate::config::disclosure::{ACCOUNT, Disclosure};
 use crate::config::environment::Environment;
 use crate::config::on_disk::digest_of;
 use crate::config::reader::{Entry, Findings, Table, alike_to, nearest, parse, quoted};
-use crate::config::source::{ACCOUNT, Disclosure, SourceFile};
+use crate::config::source::SourceFile;
 use crate::domain::product::{AccountName, Provider};
 use crate::schedule::Schedule;
 
@@ -209,10 +210,11 @@ type Declared = (BTreeMap<AccountName, Option<Provider>>, BTreeMap<AccountName, 
 fn read_accounts(root: &mut Table<'_>, references: References<'_>) -> Declared {
     let mut declared = Declared::default();
     let help = "write [account.NAME] and its keys on the lines below";
-    let Some(table) = root.take(ACCOUNT).and_then(|entry| entry.table("`account`", help)) else {
-        return declared;
-    };
-    for entry in table.named_entries() {
+    let table = root.take(ACCOUNT).and_then(|entry| entry.table("`account`", help));
+    for entry in root.detached_entries() {
+        account::read(&entry, references);
+    }
+    for entry in table.iter().flat_map(Table::named_entries) {
         let (provider, account) = account::read(&entry, references);
         match AccountName::parse(entry.key) {
             Ok(name) => {

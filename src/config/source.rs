@@ -1,74 +1,32 @@
-//! A configuration file in memory: its lines, and which part of a line may be shown.
+//! A configuration file in memory: its lines, the tables that they stand in, and the places in them.
 
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::diagnostic::{Diagnostic, Place, Severity};
+use crate::config::disclosure::{Disclosure, SHOWN_KEYS, SHOWN_TABLES, path_of};
 use crate::config::doubts::Doubts;
 use crate::config::encoding::{self, Misread};
 use crate::config::line::ShownLine;
 use crate::config::regular;
-use crate::domain::secret::SecretRef;
-
-/// Stands for each character that is not shown, so that columns stay what they are.
-const MASK: char = '*';
-
-/// Words that, in a key or a value, make a line one that may hold a secret.
-const SECRET_WORDS: [&str; 6] = ["secret", "token", "access_key", "password", "credential", "akid"];
-
-/// The keys of an account that hold references to secrets, where a literal may stand by mistake.
-const SECRET_KEYS: [&str; 6] =
-    ["secret_id", "secret_key", "access_key_id", "secret_access_key", "token", "credentials"];
-
-/// Keys of `renewd.toml` that hold no secret, at its top and in an account. Beside them any key may be a
-/// misspelt one of [`SECRET_KEYS`].
-const SHOWN_KEYS: [&str; 12] = [
-    "database",
-    "policies",
-    "timezone",
-    "log",
-    "http",
-    "retry",
-    "history",
-    "provider",
-    "endpoint",
-    "bare_time_zone",
-    "rate",
-    "budget",
-];
-
-/// Tables in which no key is near one of a secret, and those of an account that are alike.
-const SHOWN_TABLES: [&str; 4] = ["log", "http", "retry", "history"];
-const SHOWN_TABLES_OF_ACCOUNT: [&str; 2] = ["rate", "budget"];
-pub(crate) const ACCOUNT: &str = "account";
-
-/// How alike (of 1) a key must be to a known one to be shown as its misspelling.
-const MISSPELT: f64 = 0.7;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Disclosure {
-    /// Secrets have their place in this file: only what is known to be none is shown.
-    Guarded,
-    /// No secret belongs into this file: all is shown but what looks like one.
-    Open,
-}
+use crate::config::repairs::Repairs;
+use crate::config::syntax;
 
 pub(crate) struct SourceFile {
     path: Arc<Path>,
     text: String,
     line_starts: Vec<usize>,
-    /// By line: whether it begins inside a text over several lines.
-    inside_long_text: Vec<bool>,
+    long_texts: LongTexts,
     /// By line: the line of the header of the table that it stands in, none above the first.
     headers: Vec<Option<usize>>,
     doubts: Doubts,
-    blanked: OnceCell<String>,
+    repaired: OnceCell<String>,
     disclosure: Disclosure,
     /// Lines as they may be shown; one long line may be the place of many mistakes.
     shown_lines: RefCell<HashMap<usize, Rc<ShownLine>>>,
@@ -79,37 +37,44 @@ impl SourceFile {
     /// The file cannot be read or is not UTF-8.
     pub(crate) fn read(path: &Path, disclosure: Disclosure) -> Result<SourceFile, Box<Diagnostic>> {
         let bytes = regular::read(path).map_err(|error| unreadable(path, &error))?;
-        SourceFile::of_bytes(path, bytes, disclosure)
+        match SourceFile::of_bytes(path, bytes, disclosure) {
+            (file, None) => Ok(file),
+            (_, Some(misread)) => Err(misread),
+        }
     }
 
-    /// # Errors
-    /// They are not UTF-8.
+    /// As much of it as can be read, and what is wrong with it where it is not UTF-8.
     pub(crate) fn of_bytes(
         path: &Path,
         bytes: Vec<u8>,
         disclosure: Disclosure,
-    ) -> Result<SourceFile, Box<Diagnostic>> {
-        encoding::decode(bytes).map(|text| SourceFile::new(path, text, disclosure)).map_err(|misread| {
-            let Misread { text, span, message, help } = misread;
-            let place = SourceFile::new(path, text, disclosure).place(span);
-            let help = Some(help.to_owned());
-            Box::new(Diagnostic { severity: Severity::Error, message, place, related: None, help })
-        })
+    ) -> (SourceFile, Option<Box<Diagnostic>>) {
+        let Misread { text, span, message, help, stand_in } = match encoding::decode(bytes) {
+            Ok(text) => return (SourceFile::new(path, text, disclosure), None),
+            Err(misread) => misread,
+        };
+        let file = SourceFile::new(path, text, disclosure);
+        for line in stand_in.into_iter().flat_map(|stand_in| file.lines_that_lost(stand_in)) {
+            file.doubts.mark(line..=line);
+        }
+        let (place, help) = (file.place(span), Some(help.to_owned()));
+        let misread = Diagnostic { severity: Severity::Error, message, place, related: None, help };
+        (file, Some(Box::new(misread)))
     }
 
-    fn new(path: &Path, text: String, disclosure: Disclosure) -> SourceFile {
+    pub(super) fn new(path: &Path, text: String, disclosure: Disclosure) -> SourceFile {
         let line_starts: Vec<usize> =
             std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        let inside_long_text = lines_inside_long_text(&text);
-        let headers = headers_of_lines(&text, &inside_long_text);
+        let long_texts = LongTexts::of(&text, disclosure);
+        let headers = headers_of_lines(&text, &long_texts);
         SourceFile {
             path: path.into(),
             text,
             line_starts,
-            inside_long_text,
+            long_texts,
             headers,
             doubts: Doubts::default(),
-            blanked: OnceCell::new(),
+            repaired: OnceCell::new(),
             disclosure,
             shown_lines: RefCell::default(),
         }
@@ -123,24 +88,28 @@ impl SourceFile {
         &self.text
     }
 
-    /// The text with these lines blank: all places stay what they are.
-    pub(crate) fn with_blanks_for(&self, lines: &BTreeSet<usize>) -> Cow<'_, str> {
-        if lines.is_empty() {
-            return Cow::Borrowed(&self.text);
-        }
-        let blank = |(at, line): (usize, &str)| match lines.contains(&(at + 1)) {
-            true => " ".repeat(line.len()),
-            false => line.to_owned(),
-        };
-        Cow::Owned(self.text.split('\n').enumerate().map(blank).collect::<Vec<_>>().join("\n"))
-    }
-
-    /// As [`SourceFile::with_blanks_for`], once and for as long as the file is there.
-    pub(crate) fn blanked(&self, lines: &BTreeSet<usize>) -> &str {
-        if lines.is_empty() {
+    /// The text with these repairs, once and for as long as the file is there.
+    pub(crate) fn repaired(&self, repairs: &Repairs) -> &str {
+        if repairs.is_empty() {
             return &self.text;
         }
-        self.blanked.get_or_init(|| self.with_blanks_for(lines).into_owned())
+        self.repaired.get_or_init(|| repairs.applied_to(&self.text).into_owned())
+    }
+
+    pub(crate) fn disclosure(&self) -> Disclosure {
+        self.disclosure
+    }
+
+    /// A text of three quotes that nobody closes: its lines up to where something else begins.
+    pub(crate) fn unclosed_text(&self) -> Option<RangeInclusive<usize>> {
+        self.long_texts.unclosed.clone()
+    }
+
+    /// Not those where only a comment has lost something.
+    fn lines_that_lost(&self, stand_in: char) -> Vec<usize> {
+        let is_told =
+            |line: &usize| self.line(*line).split('#').next().is_some_and(|told| told.contains(stand_in));
+        (1..=self.last_line()).filter(is_told).collect()
     }
 
     pub(crate) fn line_up_to(&self, offset: usize) -> &str {
@@ -155,18 +124,6 @@ impl SourceFile {
 
     pub(crate) fn last_line(&self) -> usize {
         self.line_starts.len()
-    }
-
-    /// Whether a message may repeat this key.
-    pub(crate) fn may_tell(&self, key: &str) -> bool {
-        self.disclosure == Disclosure::Open || !may_be_part_of_secret(key)
-    }
-
-    /// Whether a secret, or a reference to one, belongs on the line.
-    pub(crate) fn is_place_of_secret(&self, line: usize) -> bool {
-        let is_of_key = |c: char| c.is_alphanumeric() || c == '_';
-        let key = self.line(line).split(|c| !is_of_key(c)).find(|word| !word.is_empty()).unwrap_or_default();
-        self.disclosure == Disclosure::Guarded && likeness(key, &SECRET_KEYS) >= MISSPELT
     }
 
     /// From 1.
@@ -195,7 +152,34 @@ impl SourceFile {
     /// Whether what stands here may belong to another table: the header over it is broken.
     pub(crate) fn is_of_a_table_in_doubt(&self, offset: usize) -> bool {
         let header = self.header_line(self.line_number(offset));
-        self.doubts.is_any_table() || header.is_some_and(|header| self.doubts.is_misread(header))
+        let is_in_doubt = |line| self.doubts.is_misread(line) && !self.doubts.is_detached(line);
+        self.doubts.is_any_table() || header.is_some_and(is_in_doubt)
+    }
+
+    /// The name that the header of a table gives it which is read apart from all others.
+    pub(crate) fn detached_name(&self, header: usize) -> Option<&str> {
+        let line = Some(self.line(header)).filter(|_| self.doubts.is_detached(header))?;
+        path_of(line).get(1).map(|name| name.split('#').next().unwrap_or_default().trim())
+    }
+
+    /// Where what stands on the line for a second time stands first: a header, or a key of the same table.
+    pub(crate) fn first_of_twice(&self, line: usize) -> Option<Range<usize>> {
+        let key = |line| self.line(line).split('=').next().unwrap_or_default();
+        let is_same = |first: &usize| match self.is_header(line) {
+            true => self.is_header(*first) && path_of(self.line(*first)) == path_of(self.line(line)),
+            false => {
+                self.header_line(*first) == self.header_line(line)
+                    && path_of(key(*first)) == path_of(key(line))
+            }
+        };
+        let first = (1..line).find(is_same)?;
+        Some(self.span_of(first, if self.is_header(line) { self.line(first) } else { key(first) }))
+    }
+
+    /// Of what the line begins with, without the blanks around it.
+    pub(crate) fn span_of(&self, line: usize, beginning: &str) -> Range<usize> {
+        let start = self.line_starts[line - 1] + beginning.len() - beginning.trim_start().len();
+        start..start + beginning.trim().len()
     }
 
     /// Whether what the table of `offset` (None: the file's own) lacks may stand in a broken line: one of its own, or
@@ -223,7 +207,7 @@ impl SourceFile {
                 [first, ..] => self.is_header(line) && !SHOWN_TABLES.contains(first),
             }
         };
-        self.doubts.is_any_table() || self.doubts.any_line(may_name)
+        self.doubts.is_any_table() || self.doubts.any_line(may_name) || self.doubts.any_detached(may_name)
     }
 
     /// The place of `span`; of a span over several lines, of its first.
@@ -248,141 +232,64 @@ impl SourceFile {
 
     fn shown_line(&self, line: usize) -> Rc<ShownLine> {
         let mut shown_lines = self.shown_lines.borrow_mut();
-        let shown = || Rc::new(ShownLine::new(self.line(line), &self.masked_line(line)));
+        let shown = || Rc::new(ShownLine::new(self.line(line), &self.masked(line)));
         shown_lines.entry(line).or_insert_with(shown).clone()
     }
 
-    fn masked_line(&self, line: usize) -> Cow<'_, str> {
-        let text = self.line(line);
-        let inside_long_text = self.inside_long_text.get(line - 1) == Some(&true);
-        let hidden_from =
-            if inside_long_text { Some(0) } else { self.disclosure.hidden_from(text, self.header(line)) };
-        let Some(hidden_from) = hidden_from else { return text.into() };
-        let (shown, hidden) = text.split_at(hidden_from);
-        shown.chars().chain(hidden.chars().map(|c| if c == ' ' { ' ' } else { MASK })).collect()
+    fn masked(&self, line: usize) -> Cow<'_, str> {
+        let is_inside_long_text = self.long_texts.is_inside(line);
+        self.disclosure.masked(self.line(line), self.header(line), is_inside_long_text)
+    }
+
+    #[cfg(test)]
+    pub(super) fn as_shown(&self, line: usize) -> String {
+        self.shown_line(line).text()
     }
 }
 
-impl Disclosure {
-    /// From where on the line, in the table of `header`, is not to be shown.
-    fn hidden_from(self, line: &str, header: &str) -> Option<usize> {
-        let Some((key, value)) = line.split_once('=') else {
-            let is_shown = match self {
-                Disclosure::Guarded => line.trim().is_empty() || is_known_header(line),
-                Disclosure::Open => !may_hold_secret(line),
-            };
-            return if is_shown { None } else { Some(0) };
-        };
-        if is_reference(value) {
-            return None;
-        }
-        if let Some((reference, comment)) = value.split_once('#')
-            && is_reference(reference)
-        {
-            // What stood there before may have been left in the comment.
-            return Some(line.len() - comment.len());
-        }
-        let is_known = match self {
-            Disclosure::Guarded => {
-                let path = [path_of(header), path_of(key)].concat();
-                is_harmless(&path) && !key.contains('[') && !value.contains('@')
+/// Where texts of three quotes go over several lines.
+struct LongTexts {
+    /// By line: whether it begins inside of one.
+    inside: Vec<bool>,
+    /// Of the last one, when nobody closes it and no secret may stand in it.
+    unclosed: Option<RangeInclusive<usize>>,
+}
+
+impl LongTexts {
+    fn of(text: &str, disclosure: Disclosure) -> LongTexts {
+        let mut open = [("\"\"\"", None), ("'''", None)];
+        let mut inside = Vec::new();
+        for (at, line) in text.split('\n').enumerate() {
+            inside.push(open.iter().any(|(_, begun)| begun.is_some()));
+            for (quotes, begun) in &mut open {
+                if line.matches(*quotes).count() % 2 == 1 {
+                    *begun = if begun.is_some() { None } else { Some(at + 1) };
+                }
             }
-            Disclosure::Open => true,
-        };
-        if self == Disclosure::Guarded && !is_known && may_be_part_of_secret(key) {
-            return Some(0);
         }
-        if (is_known || is_plain_number(value)) && !may_hold_secret(line) {
-            return None;
+        let begun = open.iter().find_map(|(_, begun)| *begun).filter(|_| disclosure == Disclosure::Open);
+        let unclosed = begun.map(|first| {
+            let goes_on = |line: &&str| !syntax::begins_anew(line.trim_start());
+            first..=first + text.split('\n').skip(first).take_while(goes_on).count()
+        });
+        if let Some(lines) = &unclosed {
+            inside[*lines.end()..].fill(false);
         }
-        let blanks = value.len() - value.trim_start().len();
-        Some(key.len() + 1 + blanks)
+        LongTexts { inside, unclosed }
     }
-}
 
-/// The words of a key or of a table's header.
-fn path_of(text: &str) -> Vec<&str> {
-    let words = text.trim_start().trim_start_matches('[').split(']').next().unwrap_or_default();
-    words
-        .split('.')
-        .map(|word| word.trim().trim_matches(['"', '\'']))
-        .filter(|word| !word.is_empty())
-        .collect()
-}
-
-/// Whether the key at this path is known to hold no secret, or is a slip of one that holds none.
-fn is_harmless(path: &[&str]) -> bool {
-    let Some(key) = path.last() else { return false };
-    let is_in_shown_table = match path {
-        [table, _, ..] if SHOWN_TABLES.contains(table) => true,
-        [ACCOUNT, _, table, _, ..] => SHOWN_TABLES_OF_ACCOUNT.contains(table),
-        _ => false,
-    };
-    let likeness_to_secret = likeness(key, &SECRET_KEYS);
-    if is_in_shown_table {
-        return likeness_to_secret < MISSPELT;
+    fn is_inside(&self, line: usize) -> bool {
+        self.inside.get(line - 1) == Some(&true)
     }
-    let likeness_to_shown = likeness(key, &SHOWN_KEYS);
-    likeness_to_shown >= MISSPELT && likeness_to_shown > likeness_to_secret
-}
-
-/// No key of ours looks like that; the second line of a wrapped secret does.
-pub(crate) fn may_be_part_of_secret(key: &str) -> bool {
-    let is_odd = |c: char| !c.is_ascii_lowercase() && !matches!(c, '_' | '-');
-    // A colon is in the names of APIs.
-    path_of(key).iter().all(|word| word.contains(is_odd) && !word.contains(':'))
-}
-
-/// To the most alike of them, of 1.
-fn likeness(word: &str, known: &[&str]) -> f64 {
-    let to = |name: &&str| strsim::normalized_damerau_levenshtein(word, name);
-    known.iter().map(to).fold(0.0, f64::max)
-}
-
-/// A header, perhaps misspelt, with nothing behind it but a comment.
-fn is_known_header(line: &str) -> bool {
-    let tables = [&SHOWN_TABLES[..], &[ACCOUNT]].concat();
-    let behind = line.rsplit_once(']').map_or("", |(_, behind)| behind.trim_start());
-    line.trim_start().starts_with('[')
-        && path_of(line).first().is_some_and(|first| likeness(first, &tables) >= MISSPELT)
-        && (behind.is_empty() || behind.starts_with('#'))
-}
-
-fn may_hold_secret(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| text.contains(word))
-}
-
-/// A quoted reference to a secret and nothing behind it.
-fn is_reference(value: &str) -> bool {
-    let value = value.trim();
-    let inner = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
-    inner.is_some_and(|inner| !inner.contains(['"', '\'']) && SecretRef::parse(inner).is_ok())
-}
-
-fn is_plain_number(value: &str) -> bool {
-    let value = value.trim();
-    value.parse::<f64>().is_ok() || matches!(value, "true" | "false")
-}
-
-fn lines_inside_long_text(text: &str) -> Vec<bool> {
-    let mut open = [("\"\"\"", false), ("'''", false)];
-    let mut line_begins_inside = |line: &str| {
-        let inside = open.iter().any(|(_, is_open)| *is_open);
-        for (quotes, is_open) in &mut open {
-            *is_open ^= line.matches(*quotes).count() % 2 == 1;
-        }
-        inside
-    };
-    text.split('\n').map(&mut line_begins_inside).collect()
 }
 
 /// By line: the last header before it.
-fn headers_of_lines(text: &str, inside_long_text: &[bool]) -> Vec<Option<usize>> {
+fn headers_of_lines(text: &str, long_texts: &LongTexts) -> Vec<Option<usize>> {
     let mut header = None;
     let before = |(at, line): (usize, &str)| {
         let of_line = header;
-        if !inside_long_text[at] && line.trim_start().starts_with('[') {
+        let is_header = line.trim_start().starts_with('[') || syntax::is_unopened_header(line);
+        if is_header && !long_texts.is_inside(at + 1) {
             header = Some(at + 1);
         }
         of_line
@@ -408,93 +315,4 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Box<Diagnostic> {
         related: None,
         help,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(disclosure: Disclosure, line: &str) -> String {
-        let file = SourceFile::new(Path::new("x.toml"), line.to_owned(), disclosure);
-        file.shown_line(1).text()
-    }
-
-    fn last_shown(text: &str) -> String {
-        let file = SourceFile::new(Path::new("x.toml"), text.to_owned(), Disclosure::Guarded);
-        file.shown_line(text.lines().count()).text()
-    }
-
-    #[test]
-    fn a_value_that_may_be_a_secret_is_masked() {
-        for line in [
-            "secret_key = \"hunter2\"",
-            "secret_kye = hunter2",
-            "secretkey = \"env:X\" # hunter2",
-            "frobnicate = \"hunter2\"",
-            "account.shop = { x = \"hunter2\" }",
-            "endpoint = \"http://me:hunter2@host\"",
-            "log = { token = \"hunter2\" }",
-            "[log] x = \"hunter2\"",
-            "\"hunter2\"",
-            "[account.shop] hunter2",
-        ] {
-            let shown = shown(Disclosure::Guarded, line);
-            assert!(shown.ends_with(MASK) && !shown.contains("hunter2"), "{shown}");
-            assert_eq!(shown.chars().count(), line.chars().count());
-        }
-        assert_eq!(shown(Disclosure::Open, "secret_key = \"hunter2\""), "secret_key = *********");
-    }
-
-    #[test]
-    fn under_an_account_each_key_that_is_not_known_to_be_harmless_may_be_a_misspelt_secret() {
-        for header in ["[account.shop]", "[acount.shop]", "[account.\"my shop\"] # pays"] {
-            for key in ["secret_kee", "tokne", "acces_key_id", "kye", "secert"] {
-                let text = format!("{header}\n{key} = \"hunter2\"\n");
-                assert_eq!(last_shown(&text), format!("{key} = *********"), "{text}");
-            }
-        }
-        assert_eq!(last_shown("[retry]\ntokne = \"hunter2\"\n"), "tokne = *********", "out of its place");
-    }
-
-    #[test]
-    fn what_is_known_to_be_no_secret_is_shown() {
-        for line in [
-            "secret_key = \"credential:shop-key\"",
-            "secret_id = 'env:SHOP'",
-            "databse = \"x.db\"",
-            "[account.shop]",
-            "[histroy]",
-            "log = { format = \"jsn\" }",
-            "\"redis:RenewInstance\" = 5000",
-        ] {
-            assert_eq!(shown(Disclosure::Guarded, line), line);
-        }
-        for (header, line) in [
-            ("[history]", "runs_days = \"many\""),
-            ("[history] # kept", "run_days = x"),
-            ("[retry]", "max_attempts = -1.5e"),
-            ("[log]", "level = \"inof\""),
-            ("[account.shop]", "endpoint = \"ftp://host\""),
-            ("[account.shop]", "providr = \"tencent\""),
-            ("[account.shop]", "budget = { order_per_day = x }"),
-            ("[account.shop.budget]", "cny_per_dya = \"much\""),
-            ("[account.shop.rate]", "\"redis:Renew\" = \"fast\""),
-        ] {
-            assert_eq!(last_shown(&format!("{header}\n{line}\n")), line, "{header}");
-        }
-        let shown_reference = "secret_key = \"env:KEY\" #";
-        assert_eq!(
-            shown(Disclosure::Guarded, &format!("{shown_reference} hunter2")),
-            format!("{shown_reference} *******")
-        );
-        let policy_line = "instances = [\"crs-1\", \"crs-2\"]";
-        assert_eq!(shown(Disclosure::Open, policy_line), policy_line);
-    }
-
-    #[test]
-    fn lines_of_a_long_text_are_not_shown_at_all() {
-        let text = "secret_key = \"\"\"\nhunter2\n".to_owned();
-        let file = SourceFile::new(Path::new("x.toml"), text, Disclosure::Guarded);
-        assert_eq!(file.shown_line(2).text(), "*******");
-    }
 }

@@ -39,6 +39,10 @@ pub(super) fn slip(message: &str, before: &str, rest: &str) -> Slip {
             return Slip { message: (*message).to_owned(), help, reach: Reach::Unclosed };
         }
     }
+    if is_unopened_header([before, rest.lines().next().unwrap_or_default()].concat().as_str()) {
+        let (message, help) = ("the header is not opened".to_owned(), "begin the header with `[`");
+        return Slip { message, help, reach: Reach::Table };
+    }
     let reach = REACHES.iter().find(|(beginning, _)| message.starts_with(beginning));
     let reach = reach.map_or(Reach::Line, |(_, reach)| *reach);
     let known = KNOWN.iter().find(|(beginning, ..)| message.starts_with(beginning));
@@ -140,6 +144,18 @@ pub(super) fn begins_anew(rest: &str) -> bool {
     };
     let is_header = line.strip_prefix('[').is_some_and(|name| name.split(']').next().is_some_and(is_name));
     is_header || line.split_once('=').is_some_and(|(key, _)| is_name(key))
+}
+
+/// Whether the line is a header but for its first bracket: names with a point between them, and a bracket behind.
+pub(super) fn is_unopened_header(line: &str) -> bool {
+    let Some((path, behind)) = line.trim().split_once(']') else { return false };
+    let is_name = |name: &str| {
+        let name = name.trim().trim_matches(['"', '\'']);
+        name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+    };
+    let behind = behind.trim_start();
+    path.contains('.') && path.split('.').all(is_name) && (behind.is_empty() || behind.starts_with('#'))
 }
 
 fn is_key_with_colon(before: &str, rest: &str) -> bool {

@@ -18,6 +18,8 @@ mod leaps;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
+mod looks;
+#[cfg(test)]
 mod observations;
 #[cfg(test)]
 mod orders;
