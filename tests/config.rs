@@ -1094,6 +1094,14 @@ fn a_secret_written_out_is_never_shown_whatever_else_is_wrong() {
         format!("account = {{ shop = {{ secret_id = \"{LITERAL}\", x = 1 }} }}\n"),
         format!("account.shop.secret_id = \"{LITERAL}\"\naccount.shop.secret_id = \"{LITERAL}\"\n"),
         format!("key = \"{LITERAL}\"\n"),
+        format!("[{LITERAL}]\nx = 1\n"),
+        format!("[account.{LITERAL}]\nprovider = 1\n"),
+        format!("[account.shop]\nprovider = \"{LITERAL}\"\n"),
+        format!("[account.shop.rate]\n{LITERAL} = 1\n"),
+        account(&format!("credentials = \"instance-role:{LITERAL}!\"")),
+        account(&format!("bare_time_zone = \"{LITERAL}\"")),
+        format!("timezone = \"{LITERAL}\"\nlog = {{ level = \"{LITERAL}\", format = \"{LITERAL}\" }}\n"),
+        format!("http = {{ listen = \"{LITERAL}\" }}\n"),
     ] {
         let found = mistakes_of_settings(&text);
         let shown: String = found.iter().map(|found| found.render(false)).collect();
@@ -1265,6 +1273,17 @@ fn policies_are_read_in_name_order_from_a_folder_or_from_one_file() {
     assert_eq!(names(&folder.load().unwrap().value.1), ["z", "a", "b"]);
     fs::write(folder.settings(), format!("policies = \"policies.d/20.toml\"\n{ACCOUNT}")).unwrap();
     assert_eq!(names(&folder.load().unwrap().value.1), ["b"]);
+}
+
+#[test]
+fn a_file_whose_name_only_seems_to_end_as_it_should_is_warned_of() {
+    let folder =
+        Folder::new(ACCOUNT, &[("a.toml", POLICY), ("B.TOML", "x"), ("c.toml.txt", "x"), ("README", "x")]);
+    let loaded = folder.load().unwrap();
+    let told: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("B.TOML is not read") && told[0].contains("end in `.toml`"), "{}", told[0]);
+    assert!(told[1].contains("c.toml.txt is not read"), "{}", told[1]);
 }
 
 #[test]

@@ -61,6 +61,19 @@ impl Disclosure {
         self == Disclosure::Open || !may_be_part_of_secret(key)
     }
 
+    /// The message without what looks like a secret that was pasted into a wrong place.
+    pub(super) fn tellable(self, message: String) -> String {
+        if self == Disclosure::Open || !message.split(is_no_letter_of_secret).any(looks_like_secret) {
+            return message;
+        }
+        let piece = |piece: &str| {
+            let (word, behind) = piece.split_at(piece.trim_end_matches(is_no_letter_of_secret).len());
+            let word = if looks_like_secret(word) { "(not shown)" } else { word };
+            [word, behind].concat()
+        };
+        message.split_inclusive(is_no_letter_of_secret).map(piece).collect()
+    }
+
     /// Whether a secret, or a reference to one, belongs on the line.
     pub(super) fn is_place_of_secret(self, line: &str) -> bool {
         let is_of_key = |c: char| c.is_alphanumeric() || c == '_';
@@ -78,9 +91,12 @@ impl Disclosure {
 
     /// From where on the line, in the table of `header`, is not to be shown.
     fn hidden_from(self, line: &str, header: &str) -> Option<usize> {
+        let is_pasted = |text: &str| {
+            self == Disclosure::Guarded && text.split(is_no_letter_of_secret).any(looks_like_secret)
+        };
         let Some((key, value)) = line.split_once('=') else {
             let is_shown = match self {
-                Disclosure::Guarded => line.trim().is_empty() || is_known_header(line),
+                Disclosure::Guarded => line.trim().is_empty() || (is_known_header(line) && !is_pasted(line)),
                 Disclosure::Open => !may_hold_secret(line),
             };
             return if is_shown { None } else { Some(0) };
@@ -101,10 +117,10 @@ impl Disclosure {
             }
             Disclosure::Open => true,
         };
-        if self == Disclosure::Guarded && !is_known && may_be_part_of_secret(key) {
+        if self == Disclosure::Guarded && (is_pasted(key) || (!is_known && may_be_part_of_secret(key))) {
             return Some(0);
         }
-        if (is_known || is_plain_number(value)) && !may_hold_secret(line) {
+        if (is_known || is_plain_number(value)) && !may_hold_secret(line) && !is_pasted(value) {
             return None;
         }
         let blanks = value.len() - value.trim_start().len();
@@ -143,6 +159,22 @@ fn may_be_part_of_secret(key: &str) -> bool {
     let is_odd = |c: char| !c.is_ascii_lowercase() && !matches!(c, '_' | '-');
     // A colon is in the names of APIs.
     path_of(key).iter().all(|word| word.contains(is_odd) && !word.contains(':'))
+}
+
+/// Shorter than any key of a cloud, longer than what people call an account.
+const SHORTEST_SECRET: usize = 24;
+
+/// Long, of small and capital letters and digits, as keys of the clouds are and names seldom.
+fn looks_like_secret(word: &str) -> bool {
+    let has = |is_so: fn(&char) -> bool| word.chars().any(|c| is_so(&c));
+    word.len() >= SHORTEST_SECRET
+        && has(char::is_ascii_lowercase)
+        && has(char::is_ascii_uppercase)
+        && has(char::is_ascii_digit)
+}
+
+fn is_no_letter_of_secret(c: char) -> bool {
+    !c.is_ascii_alphanumeric() && !matches!(c, '+' | '=')
 }
 
 /// To the most alike of them, of 1.
@@ -224,6 +256,19 @@ mod tests {
             }
         }
         assert_eq!(last_shown("[retry]\ntokne = \"hunter2\"\n"), "tokne = *********", "out of its place");
+    }
+
+    #[test]
+    fn a_key_of_a_cloud_in_a_wrong_place_is_neither_shown_nor_told() {
+        let key = "z8krbsJ5yKBZQpn74WFkmLPx3abc";
+        for line in [format!("provider = \"{key}\""), format!("endpoint = \"https://{key}.host\"")] {
+            let shown = shown(Disclosure::Guarded, &line);
+            assert!(shown.ends_with(MASK) && !shown.contains(key), "{shown}");
+        }
+        let tellable = |message: &str| Disclosure::Guarded.tellable(message.to_owned());
+        assert_eq!(tellable(&format!("no `{key}`, no {key}")), "no `(not shown)`, no (not shown)");
+        let names = "`ProdShanghai2024Main` is no API; `cvm:InquiryPriceRenewInstances` is";
+        assert_eq!(tellable(names), names);
     }
 
     #[test]

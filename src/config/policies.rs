@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::config::clashes::Clashes;
+use crate::config::diagnostic::Severity;
 use crate::config::disclosure::Disclosure;
 use crate::config::known::{self, Basis, KnownFiles};
 use crate::config::plan::Plans;
@@ -71,6 +72,7 @@ pub(crate) fn read(
     let basis = Basis::of(surroundings);
     let mut set = PolicySet::default();
     let mistakes_before = findings.mistake_count();
+    warn_of_other_names(&surroundings.policies, findings);
     for path in list(&surroundings.policies, findings) {
         let found_before = findings.count();
         let Some(bytes) = read_bytes(&path, findings) else { continue };
@@ -162,6 +164,23 @@ fn read_bytes(path: &Path, findings: &Findings) -> Option<Vec<u8>> {
     regular::read(path).map_err(note).ok()
 }
 
+/// A file that its owner takes for a policy file, and that is none, would let its instances lapse in silence.
+fn warn_of_other_names(folder: &Path, findings: &Findings) {
+    let seems_to_be_read = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        !is_read(path) && !name.starts_with('.') && (name.ends_with(".toml") || name.ends_with(".toml.txt"))
+    };
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.retain(seems_to_be_read);
+    paths.sort();
+    for path in paths {
+        let message = format!("{} is not read: its name does not end in `.toml`", path.display());
+        let help = "rename it to end in `.toml`, in small letters; if it is not to be read, move it away";
+        findings.note_of_file(Severity::Warning, &path, message, help);
+    }
+}
+
 /// One file, or those of a folder in name order. Hidden files are editors' and are left alone.
 pub(crate) fn list_files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !fs::metadata(path)?.is_dir() {
@@ -169,11 +188,14 @@ pub(crate) fn list_files(path: &Path) -> io::Result<Vec<PathBuf>> {
     }
     let mut paths: Vec<PathBuf> =
         fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
-    let is_hidden =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml") && !is_hidden(path));
+    paths.retain(|path| is_read(path));
     paths.sort();
     Ok(paths)
+}
+
+fn is_read(path: &Path) -> bool {
+    let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    path.extension().is_some_and(|extension| extension == "toml") && !is_hidden
 }
 
 fn read_file(

@@ -49,8 +49,12 @@ impl Findings {
 
     /// A mistake that belongs to a file or folder as a whole.
     pub(crate) fn mistake_of_file(&self, file: &Path, message: String, help: &str) {
+        self.note_of_file(Severity::Error, file, message, help);
+    }
+
+    pub(crate) fn note_of_file(&self, severity: Severity, file: &Path, message: String, help: &str) {
         self.note(Diagnostic {
-            severity: Severity::Error,
+            severity,
             message,
             place: Place { file: file.into(), spot: None },
             related: None,
@@ -133,6 +137,7 @@ impl<'a> Reader<'a> {
         if self.file.doubts().is_misread(self.file.line_number(span.start)) {
             return;
         }
+        let message = self.file.disclosure().tellable(message);
         let place = self.file.place(span);
         let related = first.map(|first| (self.file.place(first), "first here".to_owned()));
         self.findings.note(Diagnostic { severity, message, place, related, help: Some(help) });
