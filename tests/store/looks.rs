@@ -64,6 +64,16 @@ impl Scene {
         self.step(claim, row, confirmed).await;
     }
 
+    /// The order of this claim is called not to have happened, and its run orders again.
+    async fn again(&mut self, claim: &Claim, row: OrderRow) -> OrderRow {
+        let failure = Failure::ours(Class::Unknown, "NotOrdered", "no sign of it");
+        let next = NextForRun::Queue { reason: "judged anew".to_owned() };
+        self.step(claim, row, OrderStep::Refused { failure, next }).await;
+        let mut claim = self.stage.claim(self.epoch).await.remove(0);
+        self.now = self.stage.look_again(&mut claim, self.now).await;
+        self.unknown(&claim).await
+    }
+
     async fn to_look_at(&self, name: &str, limit: u32) -> Vec<OpenOrder> {
         let store = &self.stage.store;
         store.orders_to_look_at(&account(name), CLOUD, self.epoch, self.now, limit).await.unwrap()
@@ -93,6 +103,9 @@ async fn open_orders_of_the_account_are_looked_at_when_due_and_the_soonest_expir
     for claim in claims.iter().rev() {
         rows.push((claim.job.instance.as_str(), scene.unknown(claim).await));
     }
+    let (_, accepted) = rows[0];
+    let (order_id, request_id, next_look_at) = (None, None, scene.now);
+    scene.step(&claims[1], accepted, OrderStep::Placed { order_id, request_id, next_look_at }).await;
     let looked_at = |found: Vec<OpenOrder>| -> Vec<String> {
         found.iter().map(|order| order.instance.as_str().to_owned()).collect()
     };
@@ -136,18 +149,23 @@ async fn a_settled_order_without_a_number_is_asked_for_an_hour_later_by_its_own_
 }
 
 /// An open order after an earlier one of the same instance and cycle was called not to have happened.
-async fn second_order() -> (Scene, OrderRow, OrderRow) {
+async fn second_order() -> (Scene, Claim, OrderRow, OrderRow) {
     let mut scene = Scene::fired(&["crs-1", "crs-2"]).await;
     let claim = scene.stage.claim(scene.epoch).await.remove(0);
-    let first = scene.stage.intend(&claim, scene.now).await.unwrap().row();
-    let failure = Failure::ours(Class::Unknown, "NotOrdered", "no sign of it");
-    let next = NextForRun::Queue { reason: "judged anew".to_owned() };
-    scene.step(&claim, first, OrderStep::Refused { failure, next }).await;
-    let mut claim = scene.stage.claim(scene.epoch).await.remove(0);
-    assert_eq!(claim.job.instance.as_str(), "crs-1");
-    scene.now = scene.stage.look_again(&mut claim, scene.now).await;
-    let second = scene.unknown(&claim).await;
-    (scene, first, second)
+    let first = scene.unknown(&claim).await;
+    let second = scene.again(&claim, first).await;
+    (scene, claim, first, second)
+}
+
+#[tokio::test]
+async fn of_two_earlier_orders_the_later_takes_the_number() {
+    let (mut scene, claim, first, second) = second_order().await;
+    scene.again(&claim, second).await;
+    let open = scene.to_look_at("shop", 10).await.remove(0);
+    let [one, other] = ["4711", "4712"].map(|id| OrderId(id.to_owned()));
+    let listed = vec![(one.clone(), scene.now), (other.clone(), scene.now)];
+    let taken = scene.stage.store.attribute_late(&open, listed).await.unwrap();
+    assert_eq!(taken, [(second, one), (first, other)]);
 }
 
 #[tokio::test]
@@ -166,7 +184,7 @@ async fn an_earlier_order_tells_of_a_second_one_and_of_a_late_list_only_by_all_o
         ("action = 'upgrade'", false, true),
         ("instance_id = (SELECT id FROM instances WHERE instance = 'crs-2')", false, true),
     ] {
-        let (scene, first, second) = second_order().await;
+        let (scene, _, first, second) = second_order().await;
         scene.edit(first, NUMBER).await;
         scene.edit(first, edit).await;
         let open = scene.to_look_at("shop", 10).await.remove(0);
@@ -186,7 +204,7 @@ async fn a_number_goes_to_an_earlier_order_only_by_all_of_its_marks() {
         ("action = 'upgrade'", false),
         ("instance_id = (SELECT id FROM instances WHERE instance = 'crs-2')", false),
     ] {
-        let (scene, first, _) = second_order().await;
+        let (scene, _, first, _) = second_order().await;
         scene.edit(first, edit).await;
         let open = scene.to_look_at("shop", 10).await.remove(0);
         let listed = vec![(OrderId("4711".to_owned()), scene.now)];
