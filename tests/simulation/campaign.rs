@@ -15,8 +15,8 @@ use crate::stage::Stage;
 
 const THREADS: usize = 2;
 const LISTS_A_LINE: u64 = 1000;
-/// Without an order for more: as many lists as fit.
-const DEFAULT_TIME: Duration = Duration::from_secs(40);
+/// Without an order for more, or for a time.
+const DEFAULT_LISTS: u64 = 200;
 const FIRST_SEED: u64 = 1;
 /// Of real time: no list takes a tenth of it on a machine that has nothing else to do.
 const LIST_LONGEST: Duration = Duration::from_secs(40);
@@ -33,24 +33,28 @@ fn no_list_of_mishaps_breaks_a_promise() {
         }
         return;
     }
-    let wanted = number("RENEWD_SIM_LISTS");
+    let time = number("RENEWD_SIM_SECONDS").map(Duration::from_secs);
+    let lists = number("RENEWD_SIM_LISTS").unwrap_or(DEFAULT_LISTS);
     let first = number("RENEWD_SIM_FIRST").unwrap_or(FIRST_SEED);
-    let time = number("RENEWD_SIM_SECONDS").map_or(DEFAULT_TIME, Duration::from_secs);
     let begun = Instant::now();
     let (next, played) = (AtomicU64::new(first), AtomicU64::new(0));
     let sum = Mutex::new(Tally::default());
     let broken: Mutex<Vec<(u64, Broken)>> = Mutex::new(Vec::new());
-    let goes_on = || match wanted {
-        Some(lists) => next.load(Ordering::SeqCst) < first + lists,
-        None => begun.elapsed() < time,
+    let is_to_be_played = |seed| match time {
+        Some(time) => begun.elapsed() < time,
+        None => seed < first + lists,
     };
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (next, played, sum, broken, goes_on) = (&next, &played, &sum, &broken, &goes_on);
+            let (next, played, sum, broken, is_to_be_played) =
+                (&next, &played, &sum, &broken, &is_to_be_played);
             scope.spawn(move || {
                 stay_on_one_core(thread);
-                while goes_on() && broken.lock().unwrap().len() < 3 {
+                while broken.lock().unwrap().len() < 3 {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if !is_to_be_played(seed) {
+                        break;
+                    }
                     match run(seed, &draw(seed)) {
                         Ok(tally) => sum.lock().unwrap().add(tally),
                         Err(what) => {

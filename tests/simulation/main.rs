@@ -1,7 +1,8 @@
 //! The daemon's parts stepped by hand against the practice cloud, on clocks that move when told.
 //!
-//! `RENEWD_SIM_LISTS=20000` plays so many random lists from seed `RENEWD_SIM_FIRST` on, `RENEWD_SIM_SECONDS=600` as many
-//! as fit into that time, `RENEWD_SIM_SEED` one of them again. (`cfg(test)` is always true here; it tells clippy that helpers may unwrap as tests do.)
+//! Some random lists are played by each run of the tests; `RENEWD_SIM_LISTS=20000` plays so many from seed
+//! `RENEWD_SIM_FIRST` on, `RENEWD_SIM_SECONDS=600` as many as fit into that time, `RENEWD_SIM_SEED` one of them again.
+//! (`cfg(test)` is always true here; it tells clippy that helpers may unwrap as tests do.)
 
 #[cfg(test)]
 mod campaign;
