@@ -1,5 +1,6 @@
 //! `renewd policies`, `instances`, `runs`, `orders`: page by page from the database to the reader.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,8 +10,9 @@ use super::listing::Listing;
 use super::listing::Room::{self, Cut, Kept, LeftOut};
 use super::output::{JsonArray, Output, or_dash, say_left_out, width};
 use super::times::Times;
-use super::{ListArgs, Outcome, open_store_to_read};
-use crate::store::{InstanceRow, Listed, OrderRecord, Pages, PolicyRow, RunRecord};
+use super::{Failure, ListArgs, Outcome, open_store_to_read};
+use crate::config;
+use crate::store::{Filter, InstanceRow, Listed, OrderRecord, Pages, PolicyRow, RunRecord, Store};
 
 pub(super) const POLICY_STATES: [&str; 3] = ["enabled", "disabled", "retired"];
 /// What a vendor says beyond these is kept as a phrase, which nobody would filter by.
@@ -25,24 +27,67 @@ async fn show<R: Listed>(
     columns: Columns,
     cells: fn(&R, &Times) -> Vec<String>,
 ) -> Outcome {
-    let (config, store) = match open_store_to_read(config).await? {
+    let (settings, store) = match open_store_to_read(config).await? {
         Ok(opened) => opened,
         Err(code) => return Ok(code),
     };
-    let times = Times::of(&config, args.shown.utc)?;
-    let pages = store.pages::<R>(args.filter(&config)?);
-    if args.shown.json { print_json(pages).await } else { print_table(pages, columns, cells, &times).await }
+    let times = Times::of(&settings, args.shown.utc)?;
+    let pages = store.pages::<R>(args.filter(&settings)?);
+    let found = match args.shown.json {
+        true => print_json(pages).await?,
+        false => print_table(pages, columns, cells, &times).await?,
+    };
+    if found == Found::Nothing {
+        for hint in unknown_names(args, &store).await? {
+            eprintln!("renewd: {hint}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn print_json<R: Listed>(mut pages: Pages<R>) -> Outcome {
+/// Whether a list had any row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Rows,
+}
+
+/// A list is empty too where a name is misspelt: that is not what "no orders" means.
+async fn unknown_names(args: &ListArgs, store: &Store) -> Result<Vec<String>, Failure> {
+    if args.policy.is_none() && args.account.is_none() && args.instance.is_none() {
+        return Ok(Vec::new());
+    }
+    let policies = store.policies(&Filter::default()).await?;
+    let names = policies.iter().map(|row| row.policy.as_str());
+    let accounts: BTreeSet<&str> = policies.iter().map(|row| row.account.as_str()).collect();
+    let mut hints = Vec::new();
+    let mut look_up = |what: &str, name: &Option<String>, known: Vec<&str>| {
+        if let Some(name) = name.as_deref().filter(|name| !known.contains(name)) {
+            hints.push(format!("no {what} {name:?} is in the database; {}", config::suggestion(name, known)));
+        }
+    };
+    look_up("policy", &args.policy, names.collect());
+    look_up("policy of account", &args.account, accounts.into_iter().collect());
+    if let Some(instance) = &args.instance {
+        let filter = Filter { instance: Some(instance.clone()), limit: Some(1), ..Filter::default() };
+        if store.pages::<InstanceRow>(filter).next().await?.is_none() {
+            hints.push(format!("no policy names instance {instance:?}"));
+        }
+    }
+    Ok(hints)
+}
+
+async fn print_json<R: Listed>(mut pages: Pages<R>) -> Result<Found, Failure> {
     let (mut output, mut array) = (Output::open(), JsonArray::default());
+    let mut found = Found::Nothing;
     while let Some(rows) = pages.next().await? {
+        found = Found::Rows;
         if !output.write(&array.page(&rows)?)? {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(found);
         }
     }
     output.write(&array.end())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(found)
 }
 
 async fn print_table<R: Listed>(
@@ -50,9 +95,10 @@ async fn print_table<R: Listed>(
     columns: Columns,
     cells: fn(&R, &Times) -> Vec<String>,
     times: &Times,
-) -> Outcome {
+) -> Result<Found, Failure> {
     let (mut output, mut list) = (Output::open(), Listing::new(columns));
     let mut page = pages.next().await?;
+    let found = if page.is_some() { Found::Rows } else { Found::Nothing };
     // An empty list has its heads too.
     loop {
         page.iter().flatten().for_each(|row| list.add(cells(row, times)));
@@ -60,7 +106,7 @@ async fn print_table<R: Listed>(
         page = pages.next().await?;
         if page.is_none() || !is_heard {
             say_left_out(&list.left_out());
-            return Ok(ExitCode::SUCCESS);
+            return Ok(found);
         }
     }
 }

@@ -112,6 +112,26 @@ fn the_table_has_one_head_and_a_row_for_each_and_times_in_the_configured_zone_or
 }
 
 #[test]
+fn an_empty_list_of_a_name_that_nothing_has_says_so() {
+    let stage = stage_with_many_rows();
+    let said = |arguments: &[&str]| {
+        let output = command(stage.folder(), arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(
+        said(&["orders", "--policy", "moth"]),
+        "renewd: no policy \"moth\" is in the database; did you mean `month`?\n"
+    );
+    let told = said(&["runs", "--account", "shp", "--json"]);
+    assert_eq!(told, "renewd: no policy of account \"shp\" is in the database; did you mean `shop`?\n");
+    assert_eq!(said(&["orders", "--instance", "crs-0"]), "renewd: no policy names instance \"crs-0\"\n");
+    for arguments in [&["orders", "--policy", "month"][..], &["orders", "--instance", "crs-1"], &["orders"]] {
+        assert_eq!(said(arguments), "", "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_failure_and_nothing_is_said() {
     let stage = stage_with_many_rows();
     for arguments in [&["runs"][..], &["runs", "--json"], &["instances"], &["policies", "--json"]] {
