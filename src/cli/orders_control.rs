@@ -123,7 +123,11 @@ pub(super) async fn resume(config: &Path, args: &ResumeArgs) -> Outcome {
         Err(code) => return Ok(code),
     };
     let scope = scope(&args.scope, &config, &store).await?;
-    let lifted = store.resume(&scope, &args.note.word()).await?;
+    let word = args.note.word();
+    let lifted = store.resume(&scope, &word).await?;
+    for pause in still_over(&scope, &store, word.at).await? {
+        eprintln!("renewd: {pause} is still paused: its orders wait until that is resumed too");
+    }
     match lifted {
         0 => output::print(&format!("nothing to resume: {scope} was not paused")),
         count => output::print(&format!(
@@ -202,8 +206,27 @@ async fn pauses_over(store: &Store, policy: &str, now: Timestamp) -> Result<Vec<
         "policy" => pause.name.as_deref() == Some(policy),
         _ => true,
     };
-    let pauses = store.pauses(now).await?.into_iter().filter(holds);
-    Ok(pauses.map(|pause| PauseScope::describe(&pause.scope, pause.name.as_deref())).collect())
+    Ok(described(store.pauses(now).await?.into_iter().filter(holds)))
+}
+
+/// What still holds what has just been resumed.
+async fn still_over(scope: &PauseScope, store: &Store, now: Timestamp) -> Result<Vec<String>, Failure> {
+    let holds = |pause: &Pause| match scope {
+        PauseScope::Account(name) => {
+            pause.scope == "all" || (pause.scope == "account" && pause.name.as_deref() == Some(name.as_str()))
+        }
+        PauseScope::All | PauseScope::Policy(_) => true,
+    };
+    match scope {
+        PauseScope::Policy(name) => pauses_over(store, name.as_str(), now).await,
+        PauseScope::All | PauseScope::Account(_) => {
+            Ok(described(store.pauses(now).await?.into_iter().filter(holds)))
+        }
+    }
+}
+
+fn described(pauses: impl Iterator<Item = Pause>) -> Vec<String> {
+    pauses.map(|pause| PauseScope::describe(&pause.scope, pause.name.as_deref())).collect()
 }
 
 /// A name that nothing has would pause nothing: a typing error must not look like safety. What only the files name is

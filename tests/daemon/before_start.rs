@@ -180,3 +180,27 @@ fn in_a_folder_that_a_group_shares_the_database_is_the_groups_too() {
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
+
+#[test]
+fn a_resume_says_what_still_holds_the_orders() {
+    let stage = Stage::new();
+    stage.write_policies(&policy("month", &["crs-sandbox-1"], ""));
+    for scope in [&[][..], &["--account", "shop"], &["--policy", "month"]] {
+        stage.ok(&[&["pause"], scope].concat());
+    }
+    // For the account that the policy is of.
+    stage.start().stop();
+    let said = |scope: &[&str]| {
+        let output = stage.renewd(&[&["resume"], scope].concat());
+        assert!(output.status.success());
+        stderr(&output)
+    };
+    let of_policy = said(&["--policy", "month"]);
+    assert!(of_policy.contains("everything is still paused"), "{of_policy}");
+    assert!(of_policy.contains("account shop is still paused"), "{of_policy}");
+    assert!(!of_policy.contains("policy month is still paused"), "{of_policy}");
+    let of_account = said(&["--account", "shop"]);
+    assert!(of_account.contains("everything is still paused"), "{of_account}");
+    assert_eq!(of_account.lines().count(), 1, "{of_account}");
+    assert_eq!(said(&[]), "");
+}

@@ -215,8 +215,8 @@ pub(super) fn warnings(foreseen: &Foreseen) -> Vec<String> {
     let mut troubles = foreseen.plan.accounts.iter().flat_map(|account| &account.troubles);
     if troubles.any(|trouble| trouble.failure.code == NO_SECRET) {
         warnings.push(
-            "secrets of the form `credential:` are there while the service runs, and for root only: use sudo, or \
-             --offline"
+            "a secret could not be read, see above; one of the form `credential:` is there while the service runs, and \
+             for root only: use sudo, or --offline"
                 .to_owned(),
         );
     }
