@@ -250,7 +250,8 @@ fn read_instance(item: &Entry<'_>, product: Option<Product>) -> Option<(Instance
     if let Some(other) = all_products().find(|other| has_prefix_of(*other)) {
         help.push_str(&format!("; this one looks like {other}"));
     }
-    item.fail(format!("{} is not the id of a {product} instance", quoted(text)), help);
+    let article = if product.as_str().starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    item.fail(format!("{} is not the id of {article} {product} instance", quoted(text)), help);
     None
 }
 
