@@ -687,11 +687,18 @@ fn what_nobody_closes_hides_no_mistake_behind_it() {
         ("[\"crs-1\"]", "[\"crs-1]", 5),
         ("[\"crs-1\"]", "[\n  \"crs-1\",\n  \"crs-2\"", 5),
         ("[\"crs-1\"]", "[\"crs-1\" # one]", 5),
+        ("[\"crs-1\"]", "[\n  \"crs-1\",\n", 5),
+        ("[\"crs-1\"]", "[\"crs-1\",", 5),
         ("{ months = 12 }", "{ months = 12", 7),
         ("[policy.cache]", "[policy.cache", 1),
         ("[policy.cache]", "[policy.cache # ours", 1),
         ("[policy.cache]", "policy.cache] # ours", 1),
         ("[policy.cache]", "[[policy.cache]", 1),
+        ("[policy.cache]", "[[policy.cache]]", 1),
+        ("[policy.cache]", "[policy.session cache]", 1),
+        ("[policy.cache]", "[policy.\u{4f1a}]", 1),
+        ("[policy.cache]", "[policy.cache] ours", 1),
+        ("account =", "account\u{a0}=", 2),
         ("\"shop\"", "\"\"\"shop", 2),
         ("\"shop\"", "'''shop", 2),
     ] {
@@ -736,6 +743,67 @@ fn a_table_that_is_written_twice_or_below_a_broken_header_is_judged_like_any_oth
         "each key and each [table] is written once",
     );
     assert_eq!(found[0].related.as_ref().unwrap().0.spot.as_ref().unwrap().line, 2);
+}
+
+#[test]
+fn hundreds_of_broken_and_repeated_tables_are_each_one_mistake() {
+    let numbered = |number: usize| {
+        POLICY.replace("cache", &format!("p{number}")).replace("crs-1", &format!("crs-{number}"))
+    };
+    let all: String = (0..150).map(numbered).collect();
+    let found = mistakes_of_policy(&format!("{all}{all}"));
+    assert!(found.len() == 150 && found.iter().all(|found| found.related.is_some()), "{}", found.len());
+    let found = mistakes_of_policy(&all.replace("]\naccount", "\naccount"));
+    let of_headers = found.iter().filter(|found| found.message == "the header is not closed").count();
+    assert_eq!((found.len(), of_headers), (150, 150));
+    // Lists that nobody closes are found one after the other, and not without end.
+    let found = mistakes_of_policy(&all.replace("\"]", "\""));
+    assert!(
+        found.len() >= 99 && found.iter().all(|found| found.message.contains("not closed")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_broken_line_may_be_of_any_length() {
+    let ids: Vec<String> = (0..7_000).map(|id| format!("\"crs-{id}\"")).collect();
+    let text = POLICY.replace("[\"crs-1\"]", &format!("[{}", ids.join(", ")));
+    assert!(text.len() > usize::from(u16::MAX));
+    assert_only(
+        &mistakes_of_policy(&text),
+        (5, 13),
+        "the list that begins here is not closed",
+        "close it with `]`",
+    );
+    let tail = format!("{POLICY}{}", "\0".repeat(70_000));
+    assert_eq!(mistakes_of_policy(&tail).len(), 1);
+    let folder = Folder::new(ACCOUNT, &[]);
+    fs::File::create(folder.path("policies.d/a.toml")).unwrap().set_len(17 << 20).unwrap();
+    let refusal = folder.load().unwrap_err().to_string();
+    assert!(refusal.contains("larger than 16 MB"), "{refusal}");
+}
+
+#[test]
+fn a_main_file_of_another_encoding_hides_no_mistake_and_leaves_the_database_in_doubt() {
+    let folder = Folder::new("", &[("a.toml", &POLICY.replace("\"0 3", "\"0 25"))]);
+    let settings = [b"# Schl\xfcssel\n[retry]\nmax_attempts = 0\n", ACCOUNT.as_bytes()].concat();
+    fs::write(folder.settings(), settings).unwrap();
+    let refusal = folder.load().unwrap_err();
+    let found: Vec<&str> = refusal.diagnostics().iter().map(|found| found.message.as_str()).collect();
+    assert!(
+        found.len() == 3 && found[0].contains("not UTF-8") && found[2].contains("hour `25`"),
+        "{found:#?}"
+    );
+    config::load_leniently(&folder.settings(), &Environment::of_pairs([])).unwrap_err();
+}
+
+#[test]
+fn a_byte_order_mark_inside_of_a_file_is_one_mistake() {
+    let found = mistakes_of_policy(&format!(
+        "{POLICY}\u{feff}{}",
+        POLICY.replace("cache", "other").replace("crs-1", "crs-2")
+    ));
+    assert_eq!((found.len(), spot(&found[0])), (1, (8, 1)), "{found:#?}");
 }
 
 #[test]
@@ -1099,6 +1167,8 @@ fn a_secret_written_out_is_never_shown_whatever_else_is_wrong() {
         format!("[account.shop]\nprovider = \"{LITERAL}\"\n"),
         format!("[account.shop.rate]\n{LITERAL} = 1\n"),
         account(&format!("credentials = \"instance-role:{LITERAL}!\"")),
+        account(&format!("secret_key = \"env:{LITERAL}\"\nx = 1")),
+        account(&format!("secret_key = \"file:/{LITERAL}\" # x\nsecret_key = 1")),
         account(&format!("bare_time_zone = \"{LITERAL}\"")),
         format!("timezone = \"{LITERAL}\"\nlog = {{ level = \"{LITERAL}\", format = \"{LITERAL}\" }}\n"),
         format!("http = {{ listen = \"{LITERAL}\" }}\n"),
@@ -1107,6 +1177,15 @@ fn a_secret_written_out_is_never_shown_whatever_else_is_wrong() {
         let shown: String = found.iter().map(|found| found.render(false)).collect();
         let everything = format!("{shown}{found:?}");
         assert!(!everything.contains(LITERAL), "{text}\n{everything}");
+    }
+    for text in [
+        POLICY.replace("shop", LITERAL),
+        POLICY.replace("0 3 * * *", LITERAL),
+        POLICY.replace("redis", LITERAL),
+        format!("{POLICY}{LITERAL} = 1\n"),
+    ] {
+        let found = mistakes_of_policy(&text);
+        assert!(!format!("{found:?}").contains(LITERAL), "{found:?}");
     }
     let in_policy = mistakes_of_policy(&format!("{POLICY}secret_key = \"{LITERAL}\"\n"));
     assert!(!format!("{in_policy:?}{}", in_policy[0]).contains(LITERAL));

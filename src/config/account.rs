@@ -126,6 +126,15 @@ pub(crate) fn read(entry: &Entry<'_>, references: References<'_>) -> (Option<Pro
     (provider, account)
 }
 
+/// A table of an account that stands apart from it, for what is wrong in it.
+pub(crate) fn read_part(entry: &Entry<'_>, part: &str) {
+    match part {
+        "rate" => drop(read_rates(entry, None)),
+        "budget" => drop(read_budget(entry)),
+        _ => {}
+    }
+}
+
 fn read_credentials(
     table: &mut Table<'_>,
     provider: Option<Provider>,

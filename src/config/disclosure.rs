@@ -62,8 +62,8 @@ impl Disclosure {
     }
 
     /// The message without what looks like a secret that was pasted into a wrong place.
-    pub(super) fn tellable(self, message: String) -> String {
-        if self == Disclosure::Open || !message.split(is_no_letter_of_secret).any(looks_like_secret) {
+    pub(super) fn tellable(message: String) -> String {
+        if !message.split(is_no_letter_of_secret).any(looks_like_secret) {
             return message;
         }
         let piece = |piece: &str| {
@@ -91,21 +91,20 @@ impl Disclosure {
 
     /// From where on the line, in the table of `header`, is not to be shown.
     fn hidden_from(self, line: &str, header: &str) -> Option<usize> {
-        let is_pasted = |text: &str| {
-            self == Disclosure::Guarded && text.split(is_no_letter_of_secret).any(looks_like_secret)
-        };
+        let is_pasted = |text: &str| text.split(is_no_letter_of_secret).any(looks_like_secret);
         let Some((key, value)) = line.split_once('=') else {
             let is_shown = match self {
                 Disclosure::Guarded => line.trim().is_empty() || (is_known_header(line) && !is_pasted(line)),
-                Disclosure::Open => !may_hold_secret(line),
+                Disclosure::Open => !may_hold_secret(line) && !is_pasted(line),
             };
             return if is_shown { None } else { Some(0) };
         };
-        if is_reference(value) {
+        if is_reference(value) && !is_pasted(value) {
             return None;
         }
         if let Some((reference, comment)) = value.split_once('#')
             && is_reference(reference)
+            && !is_pasted(reference)
         {
             // What stood there before may have been left in the comment.
             return Some(line.len() - comment.len());
@@ -117,7 +116,8 @@ impl Disclosure {
             }
             Disclosure::Open => true,
         };
-        if self == Disclosure::Guarded && (is_pasted(key) || (!is_known && may_be_part_of_secret(key))) {
+        let is_odd = self == Disclosure::Guarded && !is_known && may_be_part_of_secret(key);
+        if is_odd || is_pasted(key) {
             return Some(0);
         }
         if (is_known || is_plain_number(value)) && !may_hold_secret(line) && !is_pasted(value) {
@@ -265,7 +265,7 @@ mod tests {
             let shown = shown(Disclosure::Guarded, &line);
             assert!(shown.ends_with(MASK) && !shown.contains(key), "{shown}");
         }
-        let tellable = |message: &str| Disclosure::Guarded.tellable(message.to_owned());
+        let tellable = |message: &str| Disclosure::tellable(message.to_owned());
         assert_eq!(tellable(&format!("no `{key}`, no {key}")), "no `(not shown)`, no (not shown)");
         let names = "`ProdShanghai2024Main` is no API; `cvm:InquiryPriceRenewInstances` is";
         assert_eq!(tellable(names), names);

@@ -42,6 +42,14 @@ impl Doubts {
         self.lines.borrow().iter().copied().any(is_so)
     }
 
+    pub(crate) fn for_each_line(&self, look_at: impl FnMut(usize)) {
+        self.lines.borrow().iter().copied().for_each(look_at);
+    }
+
+    pub(crate) fn for_each_detached(&self, look_at: impl FnMut(usize)) {
+        self.detached.borrow().iter().copied().for_each(look_at);
+    }
+
     pub(crate) fn any_detached(&self, is_so: impl FnMut(usize) -> bool) -> bool {
         self.detached.borrow().iter().copied().any(is_so)
     }

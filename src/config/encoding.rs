@@ -30,6 +30,15 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<String, Misread> {
     if text.starts_with(BYTE_ORDER_MARK) {
         text.drain(..BYTE_ORDER_MARK.len_utf8());
     }
+    if let Some(at) = text.find(BYTE_ORDER_MARK) {
+        let text = text.replace(BYTE_ORDER_MARK, "");
+        let marked = text[at..].chars().next().map_or(0, char::len_utf8);
+        let message =
+            "a byte order mark stands inside of the file, before this: it is not seen in most editors"
+                .to_owned();
+        let help = "delete what stands before it on the line, and type it anew; files with such marks were joined here";
+        return Err(Misread { text, span: at..at + marked, message, help, stand_in: None });
+    }
     match text.find('\0') {
         None => Ok(text),
         Some(at) => Err(Misread {

@@ -7,7 +7,7 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::DeTable;
 
-use crate::config::disclosure::path_of;
+use crate::config::disclosure::{Disclosure, path_of};
 use crate::config::reader::alike_to;
 use crate::config::repairs::Repairs;
 use crate::config::source::SourceFile;
@@ -15,6 +15,9 @@ use crate::config::syntax::{self, Reach, Slip};
 
 /// Lists and tables that nobody closes are found one after the other; with more of them the rest is left unread.
 const ROUNDS_MAX: usize = 100;
+
+/// So many of what the parser says of one line are looked at.
+const ERRORS_OF_LINE_MAX: usize = 8;
 
 /// One broken place, and the lines that it makes unreadable.
 pub(super) struct Mistake {
@@ -27,25 +30,40 @@ pub(super) struct Mistake {
 }
 
 impl Mistake {
-    fn of(error: &toml::de::Error, file: &SourceFile) -> Mistake {
-        let mut span = error.span().unwrap_or(0..0);
+    fn of(error: &toml::de::Error, file: &SourceFile, made: &Repairs) -> Mistake {
+        let span = error.span().unwrap_or(0..0);
         let line = file.line_number(span.start);
         let (before, rest) = (file.line_up_to(span.start), &file.text()[span.start..]);
         let slip = syntax::slip(error.message(), before, rest);
-        if slip.reach == Reach::Table && !file.line(line).trim_start().starts_with('[') {
-            span = file.span_of(line, file.line(line));
-        }
         let is_duplicate = syntax::is_duplicate(error.message());
+        let is_header = file.is_header(line);
+        if is_header && !is_duplicate && !matches!(slip.reach, Reach::Unclosed | Reach::File) {
+            return Mistake::of_header(file, line, span);
+        }
+        // A header that was written anew has its names elsewhere.
+        let span = if is_header && made.has(line) { file.span_of(line, file.line(line)) } else { span };
         let mistake = Mistake { span, slip, lines: line..=line, is_duplicate, detaches: false };
         match mistake.slip.reach {
             Reach::Unclosed => mistake.widened_to_its_opening(file, line),
             Reach::File => mistake.of_an_unclosed_text(file),
-            Reach::Table if detached(file, line).is_some() => Mistake { detaches: true, ..mistake },
-            Reach::Table => Mistake { lines: line..=file.last_line_below(line), ..mistake },
-            _ if is_duplicate && file.is_header(line) => {
+            // The first one may be no header but a key with points.
+            _ if is_duplicate && is_header && file.first_of_twice(line).is_some() => {
                 Mistake { detaches: detached(file, line).is_some(), ..mistake }
             }
             _ => mistake,
+        }
+    }
+
+    /// A header that cannot be read; `span` is where it stops being one.
+    fn of_header(file: &SourceFile, line: usize, span: Range<usize>) -> Mistake {
+        let text = file.line(line);
+        let is_opened = text.trim_start().starts_with('[');
+        let span = if is_opened { span } else { file.span_of(line, text) };
+        let slip = syntax::slip_of_header(text);
+        let mistake = Mistake { span, slip, lines: line..=line, is_duplicate: false, detaches: true };
+        match detached(file, line) {
+            Some(_) => mistake,
+            None => Mistake { lines: line..=file.last_line_below(line), detaches: false, ..mistake },
         }
     }
 
@@ -59,7 +77,7 @@ impl Mistake {
     }
 
     fn widened_to_its_opening(self, file: &SourceFile, line: usize) -> Mistake {
-        let is_at_begin = file.line_up_to(self.span.start).trim().is_empty();
+        let is_at_begin = matches!(file.line_up_to(self.span.start).trim(), "" | "[");
         let last = if is_at_begin { line - 1 } else { line };
         match opening_up_to(file, last) {
             Some((first, opening)) => Mistake { span: opening..opening + 1, lines: first..=last, ..self },
@@ -96,18 +114,32 @@ impl Mistake {
 /// All that can be read, and one mistake a line.
 pub(super) fn parse(file: &SourceFile) -> (Spanned<DeTable<'_>>, Vec<Mistake>) {
     let (root, errors) = DeTable::parse_recoverable(file.text());
-    if errors.is_empty() {
+    let lists = file.headers_of_lists();
+    if errors.is_empty() && lists.is_empty() {
         return (root, Vec::new());
     }
-    let mut repairs = Repairs::default();
-    let mut mistakes = Vec::new();
+    let mut repairs = Repairs::blanks(file.lines_with_nul());
+    let mut mistakes: Vec<Mistake> = lists
+        .into_iter()
+        .map(|line| Mistake::of_header(file, line, file.span_of(line, file.line(line))))
+        .collect();
+    repairs.add(mistakes.iter().flat_map(|mistake| mistake.repair(file)).collect());
     for round in 0..ROUNDS_MAX {
         let text = repairs.applied_to(file.text());
         let (_, errors) = DeTable::parse_recoverable(&text);
-        let mut found: Vec<Mistake> = errors.iter().map(|error| Mistake::of(error, file)).collect();
-        found.sort_by_key(|mistake| mistake.span.start);
-        let more = repairs_of(&found, file, &repairs);
-        if more.is_empty() || round + 1 == ROUNDS_MAX {
+        let mut found = first_of_each_line(&errors, file, &repairs);
+        let (until, more) = repairs_of(&found, file, &repairs);
+        if more.is_empty() {
+            mistakes.extend(found);
+            break;
+        }
+        if round + 1 == ROUNDS_MAX {
+            found.truncate(until);
+            if let Some(last) = found.last_mut() {
+                last.lines = last.line()..=file.last_line();
+                repairs.add(last.lines.clone().map(|line| (line, String::new())).collect());
+            }
+            found.iter_mut().for_each(|mistake| mistake.slip.reach = Reach::File);
             mistakes.extend(found);
             break;
         }
@@ -120,21 +152,39 @@ pub(super) fn parse(file: &SourceFile) -> (Spanned<DeTable<'_>>, Vec<Mistake>) {
     (root, mistakes)
 }
 
+fn first_of_each_line(errors: &[toml::de::Error], file: &SourceFile, made: &Repairs) -> Vec<Mistake> {
+    let mut of_line = BTreeMap::new();
+    let is_of_the_first = |error: &&toml::de::Error| {
+        let line = file.line_number(error.span().unwrap_or_default().start);
+        let count = of_line.entry(line).or_insert(0);
+        *count += 1;
+        *count <= ERRORS_OF_LINE_MAX
+    };
+    let first = errors.iter().filter(is_of_the_first);
+    let mut found: Vec<Mistake> = first.map(|error| Mistake::of(error, file, made)).collect();
+    found.sort_by_key(|mistake| mistake.span.start);
+    found
+}
+
 /// Behind what is not closed the parser misreads everything: what it says of that is asked for again.
-fn repairs_of(found: &[Mistake], file: &SourceFile, made: &Repairs) -> BTreeMap<usize, String> {
+fn repairs_of(found: &[Mistake], file: &SourceFile, made: &Repairs) -> (usize, BTreeMap<usize, String>) {
     let reaches_on =
-        |mistake: &Mistake| mistake.detaches || matches!(mistake.slip.reach, Reach::Unclosed | Reach::Table);
+        |mistake: &Mistake| !mistake.detaches && matches!(mistake.slip.reach, Reach::Unclosed | Reach::Table);
     let until = found.iter().position(reaches_on).map_or(found.len(), |first| first + 1);
     let repairs = found[..until].iter().flat_map(|mistake| mistake.repair(file));
-    repairs.filter(|(line, _)| !made.has(*line)).collect()
+    (until, repairs.filter(|(line, _)| !made.has(*line)).collect())
 }
 
 /// The headers that make the table of this header, with the tables in it, one of its own: named after its line, since
 /// no key of ours is a number. None where it is not clear what the table should be, or there is no room.
 fn detached(file: &SourceFile, header: usize) -> Option<BTreeMap<usize, String>> {
     let path = path_of(file.line(header));
-    let [first, _] = path.as_slice() else { return None };
-    if !file.is_header(header) || !alike_to(file.disclosure().named_table(), first) {
+    let is_known = match (path.as_slice(), file.disclosure()) {
+        ([first, _] | [first, _, _], disclosure) => alike_to(disclosure.named_table(), first),
+        ([_], Disclosure::Guarded) => true,
+        _ => false,
+    };
+    if !is_known {
         return None;
     }
     let own = format!("[{header}]");

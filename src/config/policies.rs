@@ -209,7 +209,13 @@ fn read_file(
     let help = "write [policy.NAME] and its keys on the lines below";
     let table = root.take("policy").and_then(|entry| entry.table("`policy`", help));
     let mut entries = table.map(|table| table.named_entries()).unwrap_or_default();
-    entries.extend(root.detached_entries());
+    for (path, entry) in root.detached_entries() {
+        match path.as_slice() {
+            [_, _] => entries.push(entry),
+            [_, _, part] => policy::read_part(&entry, part),
+            _ => {}
+        }
+    }
     root.refuse_unknown_keys_but_for(key_of_main_file);
     entries.iter().filter_map(|entry| policy::read(entry, surroundings, plans)).collect()
 }

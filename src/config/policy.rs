@@ -109,6 +109,15 @@ pub(crate) fn read(entry: &Entry<'_>, surroundings: &Surroundings, plans: &mut P
     Some(Draft { title, name, name_span, product, region, instances, spans, action: action.kind, policy })
 }
 
+/// A table of a policy that stands apart from it, for what is wrong in it.
+pub(crate) fn read_part(entry: &Entry<'_>, part: &str) {
+    match part {
+        "renew" => drop(read_renew(entry, None)),
+        "upgrade" => drop(read_upgrade(entry, None)),
+        _ => {}
+    }
+}
+
 /// Keys that are known, and belong elsewhere.
 fn key_of_another_table(key: &str) -> Option<&'static str> {
     match key {

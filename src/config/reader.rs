@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::diagnostic::{Diagnostic, Place, Severity};
+use crate::config::disclosure::Disclosure;
 use crate::config::parsing::{self, Mistake};
 use crate::config::secrets::SECRET_HELP;
 use crate::config::source::SourceFile;
@@ -96,10 +97,12 @@ pub(crate) fn parse<'a>(file: &'a SourceFile, findings: &'a Findings) -> (Reader
         if detaches {
             file.doubts().mark_detached(line);
         }
-        if is_duplicate || !detaches {
+        // Of two tables of one name each may have what the other lacks.
+        if !detaches || file.first_of_twice(line).is_some() {
             file.doubts().mark(lines);
         }
-        if slip.reach == Reach::File {
+        let is_twice_without_a_first = is_duplicate && file.is_header(line) && !detaches;
+        if slip.reach == Reach::File || is_twice_without_a_first {
             file.doubts().mark_all();
         }
     }
@@ -137,7 +140,7 @@ impl<'a> Reader<'a> {
         if self.file.doubts().is_misread(self.file.line_number(span.start)) {
             return;
         }
-        let message = self.file.disclosure().tellable(message);
+        let (message, help) = (Disclosure::tellable(message), Disclosure::tellable(help));
         let place = self.file.place(span);
         let related = first.map(|first| (self.file.place(first), "first here".to_owned()));
         self.findings.note(Diagnostic { severity, message, place, related, help: Some(help) });
@@ -216,13 +219,14 @@ impl<'a> Table<'a> {
         entries
     }
 
-    /// Tables whose header is broken or stands for a second time, each under the name that its header gives it.
-    pub(crate) fn detached_entries(&self) -> Vec<Entry<'a>> {
+    /// Tables whose header is broken or stands for a second time, each with the names that its header gives it.
+    pub(crate) fn detached_entries(&self) -> Vec<(Vec<&'a str>, Entry<'a>)> {
         let file = self.reader.file;
         let own_name = |entry: Entry<'a>| {
             let header = file.line_number(entry.key_span.start);
-            let key = file.detached_name(header)?;
-            Some(Entry { key, key_span: file.span_of(header, file.line(header)), ..entry })
+            let path = file.detached_path(header)?;
+            let key = path.get(1).or(path.first()).copied()?;
+            Some((path, Entry { key, key_span: file.span_of(header, file.line(header)), ..entry }))
         };
         self.named_entries().into_iter().filter_map(own_name).collect()
     }

@@ -21,11 +21,18 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Several times what a policy of a hundred thousand instances takes: beyond it, it is something else.
+const BYTES_MAX: u64 = 16 << 20;
+
 /// # Errors
-/// As [`open`].
+/// As [`open`], or it is too large for what a person writes.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes)?;
+    open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > BYTES_MAX {
+        let too_large = format!("it is larger than {} MB", BYTES_MAX >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, too_large));
+    }
     Ok(bytes)
 }
 

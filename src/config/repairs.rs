@@ -9,6 +9,11 @@ use std::collections::BTreeMap;
 pub(crate) struct Repairs(BTreeMap<usize, String>);
 
 impl Repairs {
+    /// Lines that are read as if they were blank.
+    pub(crate) fn blanks(lines: impl IntoIterator<Item = usize>) -> Repairs {
+        Repairs(lines.into_iter().map(|line| (line, String::new())).collect())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -26,7 +31,7 @@ impl Repairs {
             return text.into();
         }
         let repaired = |(at, line): (usize, &str)| match self.0.get(&(at + 1)) {
-            Some(repair) => format!("{repair:<0$}", line.len()),
+            Some(repair) => repair.clone() + &" ".repeat(line.len().saturating_sub(repair.len())),
             None => line.to_owned(),
         };
         text.split('\n').enumerate().map(repaired).collect::<Vec<_>>().join("\n").into()

@@ -12,7 +12,8 @@ use crate::config::disclosure::{ACCOUNT, Disclosure};
 use crate::config::environment::Environment;
 use crate::config::on_disk::digest_of;
 use crate::config::reader::{Entry, Findings, Table, alike_to, nearest, parse, quoted};
-use crate::config::source::SourceFile;
+use crate::config::regular;
+use crate::config::source::{SourceFile, unreadable};
 use crate::domain::product::{AccountName, Provider};
 use crate::schedule::Schedule;
 
@@ -146,16 +147,22 @@ pub(crate) fn read(
     secrets: Secrets,
     findings: &Findings,
 ) -> Result<(Config, Surroundings), Box<Diagnostic>> {
-    let file =
-        SourceFile::read(path, Disclosure::Guarded).map_err(|mistake| with_a_way_out(mistake, path))?;
+    let bytes = regular::read(path).map_err(|error| with_a_way_out(unreadable(path, &error), path))?;
+    let (file, misread) = SourceFile::of_bytes(path, bytes, Disclosure::Guarded);
+    let is_text = misread.is_none();
+    misread.into_iter().for_each(|mistake| findings.note(*mistake));
     let (reader, root) = parse(&file, findings);
     let mut root = reader.root(&root);
     let folder = path.parent().unwrap_or(Path::new(""));
     let default_database = || environment.state_directory().unwrap_or(folder.to_owned()).join(DATABASE_FILE);
     let look_in = (secrets == Secrets::LookedAt).then_some(environment);
-    let (providers, accounts) = read_accounts(&mut root, References { folder, look_in });
+    let references = References { folder, look_in };
+    let (providers, accounts) = read_accounts(&mut root, references);
+    for (path, entry) in root.detached_entries() {
+        read_detached(&path, &entry, references);
+    }
     let database = read_database(&mut root, folder);
-    let is_database_certain = lines_like_database(&file) == usize::from(database.is_some());
+    let is_database_certain = is_text && lines_like_database(&file) == usize::from(database.is_some());
     let config = Config {
         source: path.to_owned(),
         digest: digest_of(file.text().as_bytes()),
@@ -211,9 +218,6 @@ fn read_accounts(root: &mut Table<'_>, references: References<'_>) -> Declared {
     let mut declared = Declared::default();
     let help = "write [account.NAME] and its keys on the lines below";
     let table = root.take(ACCOUNT).and_then(|entry| entry.table("`account`", help));
-    for entry in root.detached_entries() {
-        account::read(&entry, references);
-    }
     for entry in table.iter().flat_map(Table::named_entries) {
         let (provider, account) = account::read(&entry, references);
         match AccountName::parse(entry.key) {
@@ -230,6 +234,19 @@ fn read_accounts(root: &mut Table<'_>, references: References<'_>) -> Declared {
         }
     }
     declared
+}
+
+/// A table that stands apart from the others, for what is wrong in it.
+fn read_detached(path: &[&str], entry: &Entry<'_>, references: References<'_>) {
+    match path {
+        ["log"] => drop(read_log_table(entry)),
+        ["http"] => drop(read_http(entry)),
+        ["retry"] => drop(read_retry(entry)),
+        ["history"] => drop(read_history(entry)),
+        [_, _] => drop(account::read(entry, references)),
+        [_, _, part] => account::read_part(entry, part),
+        _ => {}
+    }
 }
 
 fn read_database(root: &mut Table<'_>, folder: &Path) -> Option<PathBuf> {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
@@ -18,6 +18,8 @@ use crate::config::regular;
 use crate::config::repairs::Repairs;
 use crate::config::syntax;
 
+const NUL: char = '\0';
+
 pub(crate) struct SourceFile {
     path: Arc<Path>,
     text: String,
@@ -27,6 +29,10 @@ pub(crate) struct SourceFile {
     headers: Vec<Option<usize>>,
     doubts: Doubts,
     repaired: OnceCell<String>,
+    /// By the names in a header: the line where they stand first.
+    first_headers: OnceCell<HashMap<String, usize>>,
+    /// See [`SourceFile::may_lack_by_a_slip`].
+    doubtful_tables: OnceCell<HashSet<String>>,
     disclosure: Disclosure,
     /// Lines as they may be shown; one long line may be the place of many mistakes.
     shown_lines: RefCell<HashMap<usize, Rc<ShownLine>>>,
@@ -75,6 +81,8 @@ impl SourceFile {
             headers,
             doubts: Doubts::default(),
             repaired: OnceCell::new(),
+            first_headers: OnceCell::new(),
+            doubtful_tables: OnceCell::new(),
             disclosure,
             shown_lines: RefCell::default(),
         }
@@ -105,11 +113,24 @@ impl SourceFile {
         self.long_texts.unclosed.clone()
     }
 
-    /// Not those where only a comment has lost something.
+    /// Not those where only a comment has lost letters.
     fn lines_that_lost(&self, stand_in: char) -> Vec<usize> {
-        let is_told =
-            |line: &usize| self.line(*line).split('#').next().is_some_and(|told| told.contains(stand_in));
+        let is_told = |line: &usize| match stand_in {
+            NUL => self.line(*line).contains(NUL),
+            _ => self.line(*line).split('#').next().is_some_and(|told| told.contains(stand_in)),
+        };
         (1..=self.last_line()).filter(is_told).collect()
+    }
+
+    /// The lines that no parser can make sense of.
+    pub(crate) fn lines_with_nul(&self) -> Vec<usize> {
+        if self.text.contains(NUL) { self.lines_that_lost(NUL) } else { Vec::new() }
+    }
+
+    /// Headers of two brackets, such as `[[policy.cache]]`: no list of tables is right in our files.
+    pub(crate) fn headers_of_lists(&self) -> Vec<usize> {
+        let is_list = |line: &usize| self.is_header(*line) && self.line(*line).trim_start().starts_with("[[");
+        if self.text.contains("[[") { (1..=self.last_line()).filter(is_list).collect() } else { Vec::new() }
     }
 
     pub(crate) fn line_up_to(&self, offset: usize) -> &str {
@@ -156,24 +177,29 @@ impl SourceFile {
         self.doubts.is_any_table() || header.is_some_and(is_in_doubt)
     }
 
-    /// The name that the header of a table gives it which is read apart from all others.
-    pub(crate) fn detached_name(&self, header: usize) -> Option<&str> {
+    /// The names in the header of a table that is read apart from all others.
+    pub(crate) fn detached_path(&self, header: usize) -> Option<Vec<&str>> {
         let line = Some(self.line(header)).filter(|_| self.doubts.is_detached(header))?;
-        path_of(line).get(1).map(|name| name.split('#').next().unwrap_or_default().trim())
+        Some(
+            path_of(line).into_iter().map(|name| name.split('#').next().unwrap_or_default().trim()).collect(),
+        )
     }
 
     /// Where what stands on the line for a second time stands first: a header, or a key of the same table.
     pub(crate) fn first_of_twice(&self, line: usize) -> Option<Range<usize>> {
+        if self.is_header(line) {
+            let first_headers = self.first_headers.get_or_init(|| {
+                let headers = (1..=self.last_line()).rev().filter(|line| self.is_header(*line));
+                headers.map(|header| (joined(&path_of(self.line(header))), header)).collect()
+            });
+            let first =
+                *first_headers.get(&joined(&path_of(self.line(line)))).filter(|first| **first < line)?;
+            return Some(self.span_of(first, self.line(first)));
+        }
         let key = |line| self.line(line).split('=').next().unwrap_or_default();
-        let is_same = |first: &usize| match self.is_header(line) {
-            true => self.is_header(*first) && path_of(self.line(*first)) == path_of(self.line(line)),
-            false => {
-                self.header_line(*first) == self.header_line(line)
-                    && path_of(key(*first)) == path_of(key(line))
-            }
-        };
-        let first = (1..line).find(is_same)?;
-        Some(self.span_of(first, if self.is_header(line) { self.line(first) } else { key(first) }))
+        let begin = self.header_line(line).unwrap_or_default() + 1;
+        let first = (begin..line).find(|first| path_of(key(*first)) == path_of(key(line)))?;
+        Some(self.span_of(first, key(first)))
     }
 
     /// Of what the line begins with, without the blanks around it.
@@ -185,14 +211,33 @@ impl SourceFile {
     /// Whether what the table of `offset` (None: the file's own) lacks may stand in a broken line: one of its own, or
     /// one below a second header of its name.
     pub(crate) fn may_lack_by_a_slip(&self, offset: Option<usize>) -> bool {
-        let of_line = |line| if self.is_header(line) { Some(line) } else { self.header_line(line) };
-        let path = |header: Option<usize>| header.map(|header| path_of(self.line(header)));
-        let own = path(offset.and_then(|offset| of_line(self.line_number(offset))));
-        let may_hold = |line| match (path(of_line(line)), &own) {
-            (Some(path), Some(own)) => path.starts_with(own),
-            (path, own) => path.is_none() && own.is_none(),
+        let own = offset.and_then(|offset| self.path_at(self.line_number(offset)));
+        let doubtful = self.doubtful_tables.get_or_init(|| self.find_doubtful_tables());
+        self.doubts.is_any_table() || doubtful.contains(&joined(&own.unwrap_or_default()))
+    }
+
+    /// The paths of the tables in which a line is broken, or in which such a table stands.
+    fn find_doubtful_tables(&self) -> HashSet<String> {
+        let mut found = HashSet::new();
+        let up_to = |path: &[&str], found: &mut HashSet<String>| {
+            found.extend((1..=path.len()).map(|length| joined(&path[..length])));
         };
-        self.doubts.is_any_table() || self.doubts.any_line(may_hold)
+        self.doubts.for_each_line(|line| match self.path_at(line) {
+            None => drop(found.insert(String::new())),
+            Some(path) => up_to(&path, &mut found),
+        });
+        self.doubts.for_each_detached(|header| {
+            if let Some([outer @ .., _]) = self.path_at(header).as_deref() {
+                up_to(outer, &mut found);
+            }
+        });
+        found
+    }
+
+    /// The names of the table that the line stands in, or is the header of; none at the top of the file.
+    fn path_at(&self, line: usize) -> Option<Vec<&str>> {
+        let header = if self.is_header(line) { Some(line) } else { self.header_line(line) };
+        header.map(|header| path_of(self.line(header)))
     }
 
     /// Whether a broken line may be, or hide, one of the names that stand in `table`.
@@ -247,11 +292,16 @@ impl SourceFile {
     }
 }
 
+/// The names of a table as one text.
+fn joined(path: &[&str]) -> String {
+    path.join("\0")
+}
+
 /// Where texts of three quotes go over several lines.
 struct LongTexts {
     /// By line: whether it begins inside of one.
     inside: Vec<bool>,
-    /// Of the last one, when nobody closes it and no secret may stand in it.
+    /// Of the last one, when nobody closes it.
     unclosed: Option<RangeInclusive<usize>>,
 }
 
@@ -267,9 +317,11 @@ impl LongTexts {
                 }
             }
         }
-        let begun = open.iter().find_map(|(_, begun)| *begun).filter(|_| disclosure == Disclosure::Open);
+        let begun = open.iter().find_map(|(_, begun)| *begun);
         let unclosed = begun.map(|first| {
-            let goes_on = |line: &&str| !syntax::begins_anew(line.trim_start());
+            // What looks like a key may be a part of a secret.
+            let goes_on =
+                |line: &&str| disclosure == Disclosure::Guarded || !syntax::begins_anew(line.trim_start());
             first..=first + text.split('\n').skip(first).take_while(goes_on).count()
         });
         if let Some(lines) = &unclosed {
@@ -305,6 +357,7 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Box<Diagnostic> {
         io::ErrorKind::NotADirectory => {
             Some("a part of the path is a file and no folder: correct it".to_owned())
         }
+        io::ErrorKind::FileTooLarge => Some("move away what is no configuration, or split it".to_owned()),
         io::ErrorKind::InvalidInput => Some("put a plain file in its place".to_owned()),
         _ => None,
     };

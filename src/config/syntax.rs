@@ -27,21 +27,41 @@ pub(super) enum Reach {
     File,
 }
 
+/// Of a line that begins as a header does.
+pub(super) fn slip_of_header(line: &str) -> Slip {
+    let path = line.split('#').next().unwrap_or_default().trim();
+    let (message, help) = match (path.starts_with("[["), path.starts_with('['), path.contains(']')) {
+        (true, _, _) => (
+            "a header of two brackets makes a list of tables",
+            "write the header with one pair of brackets, such as [policy.NAME] or [account.NAME]",
+        ),
+        (_, false, _) => ("the header is not opened", "begin the header with `[`"),
+        (_, _, false) => ("the header is not closed", "close the header with `]`"),
+        _ => (
+            "this is no header that can be read",
+            "write names of letters, digits, `-` and `_` with points between them in brackets, such as [policy.NAME], \
+             and nothing behind them but a comment",
+        ),
+    };
+    Slip { message: message.to_owned(), help, reach: Reach::Table }
+}
+
 pub(super) fn is_duplicate(message: &str) -> bool {
     message.starts_with("duplicate key")
 }
 
 /// Reads the parser's `message`; `before` is the line up to the place, `rest` the file from there on.
 pub(super) fn slip(message: &str, before: &str, rest: &str) -> Slip {
-    if before.trim().is_empty() && begins_anew(rest) {
+    let is_at_header = before.trim() == "[" && begins_anew(&["[", rest].concat());
+    if is_at_header || (before.trim().is_empty() && begins_anew(rest)) {
         let unclosed = UNCLOSED.iter().find(|(beginning, ..)| message.starts_with(beginning));
         if let Some((_, message, help)) = unclosed {
             return Slip { message: (*message).to_owned(), help, reach: Reach::Unclosed };
         }
     }
-    if is_unopened_header([before, rest.lines().next().unwrap_or_default()].concat().as_str()) {
-        let (message, help) = ("the header is not opened".to_owned(), "begin the header with `[`");
-        return Slip { message, help, reach: Reach::Table };
+    if rest.starts_with(|c: char| c.is_whitespace() && !c.is_ascii()) {
+        let message = "a blank of another kind stands here, such as web pages have".to_owned();
+        return Slip { message, help: "type a plain blank in its place", reach: Reach::Stop };
     }
     let reach = REACHES.iter().find(|(beginning, _)| message.starts_with(beginning));
     let reach = reach.map_or(Reach::Line, |(_, reach)| *reach);
@@ -71,7 +91,8 @@ const UNCLOSED_LIST: &str = "the list that begins here is not closed";
 const UNCLOSED_TABLE: &str = "the table that begins here is not closed";
 
 /// How the parser begins where the next key or header stands inside of what should have been closed.
-const UNCLOSED: [(&str, &str, &str); 5] = [
+const UNCLOSED: [(&str, &str, &str); 6] = [
+    ("string values must be quoted", UNCLOSED_LIST, "close it with `]`"),
     ("missing comma between array elements", UNCLOSED_LIST, "close it with `]`"),
     ("missing comma between key-value pairs", UNCLOSED_TABLE, "close it with `}`"),
     ("missing key", UNCLOSED_TABLE, "close it with `}`"),
