@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::config::clashes::Clashes;
+use crate::config::contained::contained;
 use crate::config::diagnostic::Severity;
 use crate::config::disclosure::Disclosure;
 use crate::config::known::{self, Basis, KnownFiles};
@@ -82,10 +83,16 @@ pub(crate) fn read(
             set.unchanged.push(path.clone());
             continue;
         }
-        let (file, misread) = SourceFile::of_bytes(&path, bytes, Disclosure::Open);
-        misread.into_iter().for_each(|mistake| findings.note(*mistake));
+        let read = || read_file(&path, bytes, surroundings, &mut plans, findings);
+        let (file, drafts) = match contained(&path, read) {
+            Ok(read) => read,
+            Err(defect) => {
+                findings.note(*defect);
+                continue;
+            }
+        };
         let first = set.policies.len();
-        for draft in read_file(&file, surroundings, &mut plans, findings) {
+        for draft in drafts {
             clashes.look_at(&file, &draft);
             set.add(&file, draft);
         }
@@ -199,6 +206,19 @@ fn is_read(path: &Path) -> bool {
 }
 
 fn read_file(
+    path: &Path,
+    bytes: Vec<u8>,
+    surroundings: &Surroundings,
+    plans: &mut Plans,
+    findings: &Findings,
+) -> (SourceFile, Vec<Draft>) {
+    let (file, misread) = SourceFile::of_bytes(path, bytes, Disclosure::Open);
+    misread.into_iter().for_each(|mistake| findings.note(*mistake));
+    let drafts = read_text(&file, surroundings, plans, findings);
+    (file, drafts)
+}
+
+fn read_text(
     file: &SourceFile,
     surroundings: &Surroundings,
     plans: &mut Plans,
