@@ -33,8 +33,9 @@ impl Mistake {
     fn of(error: &toml::de::Error, file: &SourceFile, made: &Repairs) -> Mistake {
         let span = error.span().unwrap_or(0..0);
         let line = file.line_number(span.start);
-        let (before, rest) = (file.line_up_to(span.start), &file.text()[span.start..]);
-        let slip = syntax::slip(error.message(), before, rest);
+        // In a header that was written anew it may be the middle of a letter that stands in the file.
+        let begin = file.text().floor_char_boundary(span.start);
+        let slip = syntax::slip(error.message(), file.line_up_to(begin), &file.text()[begin..]);
         let is_duplicate = syntax::is_duplicate(error.message());
         let is_header = file.is_header(line);
         if is_header && !is_duplicate && !matches!(slip.reach, Reach::Unclosed | Reach::File) {
@@ -77,7 +78,8 @@ impl Mistake {
     }
 
     fn widened_to_its_opening(self, file: &SourceFile, line: usize) -> Mistake {
-        let is_at_begin = matches!(file.line_up_to(self.span.start).trim(), "" | "[");
+        let begin = file.text().floor_char_boundary(self.span.start);
+        let is_at_begin = matches!(file.line_up_to(begin).trim(), "" | "[");
         let last = if is_at_begin { line - 1 } else { line };
         match opening_up_to(file, last) {
             Some((first, opening)) => Mistake { span: opening..opening + 1, lines: first..=last, ..self },
