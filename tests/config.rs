@@ -689,6 +689,10 @@ fn what_nobody_closes_hides_no_mistake_behind_it() {
         ("[\"crs-1\"]", "[\"crs-1\" # one]", 5),
         ("[\"crs-1\"]", "[\n  \"crs-1\",\n", 5),
         ("[\"crs-1\"]", "[\"crs-1\",", 5),
+        ("= [\"crs-1\"]", "[\n  \"crs-1\",\n  \"crs-2\",\n]", 5),
+        ("= [\"crs-1\"]", "= (\n  \"crs-1\",\n  \"crs-2\"\n)", 5),
+        ("{ months = 12 }", "{ months = 12 within_days = 9 }", 7),
+        ("\"shop\"", "\"sh\u{7}op\"", 2),
         ("{ months = 12 }", "{ months = 12", 7),
         ("[policy.cache]", "[policy.cache", 1),
         ("[policy.cache]", "[policy.cache # ours", 1),
@@ -784,7 +788,7 @@ fn a_broken_line_may_be_of_any_length() {
 }
 
 #[test]
-fn a_main_file_of_another_encoding_hides_no_mistake_and_leaves_the_database_in_doubt() {
+fn a_main_file_of_another_encoding_hides_no_mistake_and_the_database_only_where_it_may() {
     let folder = Folder::new("", &[("a.toml", &POLICY.replace("\"0 3", "\"0 25"))]);
     let settings = [b"# Schl\xfcssel\n[retry]\nmax_attempts = 0\n", ACCOUNT.as_bytes()].concat();
     fs::write(folder.settings(), settings).unwrap();
@@ -794,7 +798,17 @@ fn a_main_file_of_another_encoding_hides_no_mistake_and_leaves_the_database_in_d
         found.len() == 3 && found[0].contains("not UTF-8") && found[2].contains("hour `25`"),
         "{found:#?}"
     );
-    config::load_leniently(&folder.settings(), &Environment::of_pairs([])).unwrap_err();
+    // One foreign letter in a comment keeps nobody from a pause; what is cut may lack the database's own line.
+    let leniently = || config::load_leniently(&folder.settings(), &Environment::of_pairs([]));
+    assert!(leniently().unwrap().refused.is_some());
+    for doubtful in [
+        &b"database = \"d\xfc.db\"\n"[..],
+        b"[log]\n\0\0\0",
+        b"d\xfctabase = \"x.db\"\ndatabase = \"y.db\"\n",
+    ] {
+        fs::write(folder.settings(), doubtful).unwrap();
+        leniently().unwrap_err();
+    }
 }
 
 #[test]
@@ -804,6 +818,25 @@ fn a_byte_order_mark_inside_of_a_file_is_one_mistake() {
         POLICY.replace("cache", "other").replace("crs-1", "crs-2")
     ));
     assert_eq!((found.len(), spot(&found[0])), (1, (8, 1)), "{found:#?}");
+}
+
+#[test]
+fn a_quote_that_is_missing_in_a_list_is_told_where_it_is_missing() {
+    let list = "[\n  \"crs-1\",\n  \"crs-2,\n  \"crs-3\"\n]";
+    for (list, place) in [(list, (7, 3)), ("[\n  \"crs-1\",\n  \"crs-2]\n", (7, 3))] {
+        let found = mistakes_of_policy(&policy_with("[\"crs-1\"]", list));
+        let told: Vec<_> = found.iter().map(|found| (found.message.as_str(), spot(found).0)).collect();
+        assert_eq!(told, [("the text is not closed", place.0)], "{found:#?}");
+    }
+}
+
+#[test]
+fn a_table_that_is_closed_by_nothing_ends_before_the_next_header_however_that_is_written() {
+    for header in ["[ policy . b ]", "[policy .b]", "[policy.\"b\"]", "[\"policy\".b]"] {
+        let second = POLICY.replace("[policy.cache]", header).replace("crs-1", "crs-2");
+        let found = mistakes_of_policy(&format!("{}{second}", POLICY.replace("12 }", "12")));
+        assert_only(&found, (7, 9), "the table that begins here is not closed", "close it with `}`");
+    }
 }
 
 #[test]

@@ -44,6 +44,8 @@ struct SettingsStatus {
     accepted_at: Option<Timestamp>,
     /// Whether the daemon goes by the file as it is on disk, but for what needs a restart.
     is_on_disk: bool,
+    /// Whether the file on disk has mistakes, so that it is not taken.
+    is_refused: bool,
     /// Keys whose new values only a restart takes.
     needs_restart: Vec<String>,
 }
@@ -74,7 +76,7 @@ pub(super) async fn status(config: &Path, args: &ShownArgs) -> Outcome {
             since: if running { row.started_at } else { row.stopped_at },
             version: row.version,
         },
-        settings: settings_status(&config, store.settings_in_force().await?),
+        settings: settings_status(&config, is_main_file_refused, store.settings_in_force().await?),
         policies: set_status(&config, is_main_file_refused, store.set_in_force().await?),
         runs: row.runs.into_iter().collect(),
         unknown_orders: row.unknown_orders,
@@ -88,10 +90,11 @@ pub(super) async fn status(config: &Path, args: &ShownArgs) -> Outcome {
     output::print(&words(&status, &Times::of(&config, args.utc)?))
 }
 
-fn settings_status(config: &Config, settings: SettingsInForce) -> SettingsStatus {
+fn settings_status(config: &Config, is_refused: bool, settings: SettingsInForce) -> SettingsStatus {
     SettingsStatus {
         accepted_at: settings.accepted_at,
         is_on_disk: settings.digest == Some(OnDisk::settings(&config.source)),
+        is_refused,
         needs_restart: settings.needs_restart,
     }
 }
@@ -172,7 +175,11 @@ fn settings_words(settings: &SettingsStatus, running: bool, times: &Times) -> St
     let Some(since) = settings.accepted_at.map(|at| times.at(at)) else {
         return "settings  none yet: the service takes them from renewd.toml when it starts".to_owned();
     };
-    let differs = if settings.is_on_disk { "the same as on disk" } else { takes_it(running) };
+    let differs = match (settings.is_on_disk, settings.is_refused) {
+        (true, _) => "the same as on disk",
+        (false, true) => "the file on disk is REFUSED (`renewd check` says why), and older settings run",
+        (false, false) => takes_it(running),
+    };
     let restart = match settings.needs_restart.as_slice() {
         [] => String::new(),
         keys => format!("; `systemctl restart renewd` is needed for {}", keys.join(", ")),

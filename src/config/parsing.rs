@@ -82,7 +82,16 @@ impl Mistake {
         let is_at_begin = matches!(file.line_up_to(begin).trim(), "" | "[");
         let last = if is_at_begin { line - 1 } else { line };
         match opening_up_to(file, last) {
-            Some((first, opening)) => Mistake { span: opening..opening + 1, lines: first..=last, ..self },
+            Some((first, opening)) => match (first..=last).find_map(|line| open_quote(file, line)) {
+                // What closes the list is there, and swallowed by a text.
+                Some(quote) if first < last => Mistake {
+                    span: quote..quote + 1,
+                    lines: first..=last,
+                    slip: syntax::slip_of_quote(),
+                    ..self
+                },
+                _ => Mistake { span: opening..opening + 1, lines: first..=last, ..self },
+            },
             None => {
                 let slip = Slip { reach: Reach::File, ..self.slip };
                 Mistake { slip, lines: line..=file.last_line(), ..self }
@@ -206,6 +215,20 @@ fn opening_up_to(file: &SourceFile, last: usize) -> Option<(usize, usize)> {
     let value = line.find('=')? + 1;
     let opening = value + opening_in(&line[value..])?;
     Some((first, file.line_start(first)? + opening))
+}
+
+/// Where the text begins that the line does not close.
+fn open_quote(file: &SourceFile, line: usize) -> Option<usize> {
+    let mut open = None;
+    for (at, c) in file.line(line).char_indices() {
+        match (open, c) {
+            (Some((_, begun)), _) if begun == c => open = None,
+            (None, '"' | '\'') => open = Some((at, c)),
+            (None, '#') => break,
+            _ => {}
+        }
+    }
+    Some(file.line_start(line)? + open?.0)
 }
 
 /// Where the first list or table begins that the line does not close; a quote that is not closed hides what follows.

@@ -87,7 +87,9 @@ pub(crate) fn read(entry: &Entry<'_>, surroundings: &Surroundings, plans: &mut P
     let enabled = table.take("enabled").map_or(Some(true), |entry| entry.boolean());
     let terms = read_terms(&mut table, product, action.terms);
     table.refuse_unknown_keys_but_for(key_of_another_table);
-    if let (Some((text, schedule_entry)), Some((renew, days_entry))) = (&schedule, &action.renew) {
+    if let (Some((text, schedule_entry)), Some((renew, days_entry))) = (&schedule, &action.renew)
+        && enabled != Some(false)
+    {
         plans.warn(schedule_entry, days_entry.as_ref(), text, *renew);
     }
     let parts = (name.clone(), account, product, region.clone(), schedule, enabled.zip(terms));

@@ -13,7 +13,7 @@ use crate::config::disclosure::Disclosure;
 use crate::config::parsing::{self, Mistake};
 use crate::config::secrets::SECRET_HELP;
 use crate::config::source::SourceFile;
-use crate::config::syntax::Reach;
+use crate::config::syntax::{self, Reach};
 
 /// Longer offending text is shortened in messages; the marked line shows it whole.
 const LONGEST_QUOTE: usize = 80;
@@ -80,6 +80,11 @@ pub(crate) fn parse<'a>(file: &'a SourceFile, findings: &'a Findings) -> (Reader
         let line = mistake.line();
         let Mistake { span, slip, lines, is_duplicate, detaches } = mistake;
         if file.doubts().is_misread(line) {
+            continue;
+        }
+        if line > 1 && file.doubts().is_misread(line - 1) && syntax::goes_on(file.line(line)) {
+            // An item of what begins on the broken line before it.
+            file.doubts().mark(lines);
             continue;
         }
         if is_duplicate {

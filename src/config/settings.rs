@@ -148,8 +148,9 @@ pub(crate) fn read(
     findings: &Findings,
 ) -> Result<(Config, Surroundings), Box<Diagnostic>> {
     let bytes = regular::read(path).map_err(|error| with_a_way_out(unreadable(path, &error), path))?;
+    // Of a file that was not written to its end the line that names the database may be what is missing.
+    let may_be_cut = bytes.contains(&0);
     let (file, misread) = SourceFile::of_bytes(path, bytes, Disclosure::Guarded);
-    let is_text = misread.is_none();
     misread.into_iter().for_each(|mistake| findings.note(*mistake));
     let (reader, root) = parse(&file, findings);
     let mut root = reader.root(&root);
@@ -162,7 +163,7 @@ pub(crate) fn read(
         read_detached(&path, &entry, references);
     }
     let database = read_database(&mut root, folder);
-    let is_database_certain = is_text && lines_like_database(&file) == usize::from(database.is_some());
+    let is_database_certain = !may_be_cut && lines_like_database(&file) == usize::from(database.is_some());
     let config = Config {
         source: path.to_owned(),
         digest: digest_of(file.text().as_bytes()),
@@ -203,7 +204,8 @@ fn with_a_way_out(mut mistake: Box<Diagnostic>, path: &Path) -> Box<Diagnostic> 
 /// Lines that give a database, in their place or not, well spelt or not: more than one that is understood may
 /// mean any.
 fn lines_like_database(file: &SourceFile) -> usize {
-    let is_of_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let is_of_word =
+        |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | char::REPLACEMENT_CHARACTER);
     // Whatever stands behind the key: `:`, a blank or nothing are slips of the `=`.
     let is_like = |line: &&str| {
         let key = line.split(|c| !is_of_word(c)).find(|word| !word.is_empty());

@@ -188,18 +188,23 @@ impl SourceFile {
     /// Where what stands on the line for a second time stands first: a header, or a key of the same table.
     pub(crate) fn first_of_twice(&self, line: usize) -> Option<Range<usize>> {
         if self.is_header(line) {
-            let first_headers = self.first_headers.get_or_init(|| {
-                let headers = (1..=self.last_line()).rev().filter(|line| self.is_header(*line));
-                headers.map(|header| (joined(&path_of(self.line(header))), header)).collect()
-            });
-            let first =
-                *first_headers.get(&joined(&path_of(self.line(line)))).filter(|first| **first < line)?;
+            let first = *self
+                .first_headers()
+                .get(&joined(&path_of(self.line(line))))
+                .filter(|first| **first < line)?;
             return Some(self.span_of(first, self.line(first)));
         }
         let key = |line| self.line(line).split('=').next().unwrap_or_default();
         let begin = self.header_line(line).unwrap_or_default() + 1;
         let first = (begin..line).find(|first| path_of(key(*first)) == path_of(key(line)))?;
         Some(self.span_of(first, key(first)))
+    }
+
+    fn first_headers(&self) -> &HashMap<String, usize> {
+        self.first_headers.get_or_init(|| {
+            let headers = (1..=self.last_line()).rev().filter(|line| self.is_header(*line));
+            headers.map(|header| (joined(&path_of(self.line(header))), header)).collect()
+        })
     }
 
     /// Of what the line begins with, without the blanks around it.
@@ -213,7 +218,15 @@ impl SourceFile {
     pub(crate) fn may_lack_by_a_slip(&self, offset: Option<usize>) -> bool {
         let own = offset.and_then(|offset| self.path_at(self.line_number(offset)));
         let doubtful = self.doubtful_tables.get_or_init(|| self.find_doubtful_tables());
-        self.doubts.is_any_table() || doubtful.contains(&joined(&own.unwrap_or_default()))
+        let own = own.unwrap_or_default();
+        // A table in a table whose own header is broken stands for that one as well.
+        let is_of_a_broken_one = || (1..own.len()).any(|length| self.is_detached_table(&own[..length]));
+        self.doubts.is_any_table() || doubtful.contains(&joined(&own)) || is_of_a_broken_one()
+    }
+
+    fn is_detached_table(&self, path: &[&str]) -> bool {
+        let first = self.first_headers().get(&joined(path));
+        first.is_some_and(|header| self.doubts.is_detached(*header))
     }
 
     /// The paths of the tables in which a line is broken, or in which such a table stands.

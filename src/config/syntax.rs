@@ -1,5 +1,7 @@
 //! Slips in the syntax of TOML, in plain words.
 
+use crate::config::disclosure::SHOWN_TABLES;
+
 /// Values of other formats that are true or false there.
 const BOOLEANS: [&str; 6] = ["yes", "no", "on", "off", "true", "false"];
 const CURLY_QUOTES: [char; 6] = ['“', '”', '„', '‘', '’', '«'];
@@ -50,6 +52,11 @@ pub(super) fn is_duplicate(message: &str) -> bool {
     message.starts_with("duplicate key")
 }
 
+/// Of a text whose closing quote is missing.
+pub(super) fn slip_of_quote() -> Slip {
+    Slip { message: "the text is not closed".to_owned(), help: CLOSE_QUOTE, reach: Reach::Unclosed }
+}
+
 /// Reads the parser's `message`; `before` is the line up to the place, `rest` the file from there on.
 pub(super) fn slip(message: &str, before: &str, rest: &str) -> Slip {
     let is_at_header = before.trim() == "[" && begins_anew(&["[", rest].concat());
@@ -58,6 +65,10 @@ pub(super) fn slip(message: &str, before: &str, rest: &str) -> Slip {
         if let Some((_, message, help)) = unclosed {
             return Slip { message: (*message).to_owned(), help, reach: Reach::Unclosed };
         }
+    }
+    if rest.starts_with(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        let message = "a control character stands here, which most editors do not show".to_owned();
+        return Slip { message, help: "type anew what stands around it", reach: Reach::Line };
     }
     if rest.starts_with(|c: char| c.is_whitespace() && !c.is_ascii()) {
         let message = "a blank of another kind stands here, such as web pages have".to_owned();
@@ -155,6 +166,11 @@ const KNOWN: [(&str, &str, &str); 32] = [
 const KEY_OR_HEADER: &str = "write key = value, a header such as [policy.NAME], or `#` before a comment";
 const CLOSE_QUOTE: &str = "end the text with the quote that it began with, on the same line";
 
+/// Whether the line is an item, or the end, of something that begins above it.
+pub(super) fn goes_on(line: &str) -> bool {
+    line.trim_start().starts_with(['"', '\'', ']', '}', ')'])
+}
+
 /// Whether a key with its `=`, or a header, begins here.
 pub(super) fn begins_anew(rest: &str) -> bool {
     let line = rest.lines().next().unwrap_or_default();
@@ -163,7 +179,11 @@ pub(super) fn begins_anew(rest: &str) -> bool {
         text.starts_with(|c: char| c.is_ascii_alphabetic())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
     };
-    let is_header = line.strip_prefix('[').is_some_and(|name| name.split(']').next().is_some_and(is_name));
+    let is_part = |part: &str| is_name(part.trim().trim_matches(['"', '\'']));
+    let is_header = line.strip_prefix('[').is_some_and(|name| {
+        let path = name.split(']').next().unwrap_or_default();
+        is_name(path) || (path.contains('.') && path.split('.').all(is_part))
+    });
     is_header || line.split_once('=').is_some_and(|(key, _)| is_name(key))
 }
 
@@ -176,7 +196,8 @@ pub(super) fn is_unopened_header(line: &str) -> bool {
             && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
     };
     let behind = behind.trim_start();
-    path.contains('.') && path.split('.').all(is_name) && (behind.is_empty() || behind.starts_with('#'))
+    let is_path = path.contains('.') || SHOWN_TABLES.contains(&path.trim());
+    is_path && path.split('.').all(is_name) && (behind.is_empty() || behind.starts_with('#'))
 }
 
 fn is_key_with_colon(before: &str, rest: &str) -> bool {
@@ -198,11 +219,23 @@ fn unquoted(before: &str, rest: &str) -> (&'static str, &'static str) {
         ("the value is missing", "write key = \"value\"")
     } else if is_meant_as_boolean(word) {
         (text, "write true or false, in small letters")
+    } else if is_followed_by_a_key(value) {
+        ("a comma is missing before the next key", "put a comma between them and `}` behind the last")
     } else if word.starts_with(|c: char| c.is_ascii_digit()) {
         (text, "write a number with digits only, or put the value in quotes: key = \"value\"")
     } else {
         (text, "put the value in quotes: key = \"value\"")
     }
+}
+
+/// Such as `1 within_days = 2 }`.
+fn is_followed_by_a_key(value: &str) -> bool {
+    let rest = value.trim_start_matches(|c: char| c.is_alphanumeric() || c == '.');
+    let Some((key, _)) = rest.split_once('=') else { return false };
+    let key = key.trim_start_matches([' ', '\t', ';']).trim_end();
+    rest.starts_with([' ', '\t', ';'])
+        && key.starts_with(|c: char| c.is_ascii_alphabetic())
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }
 
 fn is_meant_as_boolean(word: &str) -> bool {

@@ -155,6 +155,15 @@ fn a_main_file_that_breaks_changes_nothing_and_status_says_so_until_it_is_repair
         (&false.into(), &Value::Null)
     );
     assert!(text(&status["policies"], "refused").contains("renewd.toml:"), "{status:#}");
+    assert_eq!(status["settings"]["is_refused"], true);
+    // A foreign letter in a comment leaves no doubt which database is meant: orders can be stopped.
+    let path = stage.folder().join("renewd.toml");
+    let broken = fs::read(&path).unwrap();
+    fs::write(&path, [&broken[..], b"# caf\xe9\n"].concat()).unwrap();
+    assert!(stage.ok(&["status"]).contains("the file on disk is REFUSED"), "{}", stage.ok(&["status"]));
+    stage.ok(&["pause"]);
+    stage.ok(&["resume"]);
+    fs::write(&path, broken).unwrap();
 
     let repaired = edit(&stage, &daemon, "[rety]", "[retry]");
     assert_eq!((&repaired["added"], &repaired["retired"]), (&"week".into(), &"month".into()));
