@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use renewd::sandbox::faults::{Effect, Fault, Spoilt};
@@ -404,6 +405,19 @@ fn renewd_clock_ahead() -> renewd::clock::ManualClock {
     renewd::clock::ManualClock::new(ahead)
 }
 
+/// Shells let what they start in the background ignore interrupts, and so whatever the tests start there.
+fn minding_interrupts(command: &Command) -> Command {
+    let mut minding = Command::new("/usr/bin/env");
+    minding
+        .arg("--default-signal=INT")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    minding
+}
+
 #[test]
 fn an_interrupt_ends_it_at_once() {
     let stage = Stage::new();
@@ -413,7 +427,7 @@ fn an_interrupt_ends_it_at_once() {
     for arguments in [&["plan"][..], &["check", "--online"]] {
         let asked = || stage.cloud.requests().get("redis:DescribeInstances").map_or(0, |count| count.total);
         let before = asked();
-        let mut command = Daemon::spawn(harness::command(stage.folder(), arguments));
+        let mut command = Daemon::spawn(minding_interrupts(&harness::command(stage.folder(), arguments)));
         harness::until("the cloud is asked", || (asked() > before).then_some(()));
         let told = Instant::now();
         command.signal(Signal::INT);
