@@ -201,32 +201,37 @@ pub(super) async fn retry(config: &Path, args: &RetryArgs) -> Outcome {
 async fn pauses_over(store: &Store, policy: &str, now: Timestamp) -> Result<Vec<String>, Failure> {
     let filter = Filter { policy: Some(policy.to_owned()), ..Filter::default() };
     let account = store.policies(&filter).await?.pop().map(|row| row.account);
-    let holds = |pause: &Pause| match pause.scope.as_str() {
+    pauses_that(store, now, |pause| match pause.scope.as_str() {
         "account" => pause.name == account,
         "policy" => pause.name.as_deref() == Some(policy),
         _ => true,
-    };
-    Ok(described(store.pauses(now).await?.into_iter().filter(holds)))
+    })
+    .await
 }
 
-/// What still holds what has just been resumed.
+/// The scopes in words of the pauses that still hold what has just been resumed.
 async fn still_over(scope: &PauseScope, store: &Store, now: Timestamp) -> Result<Vec<String>, Failure> {
-    let holds = |pause: &Pause| match scope {
-        PauseScope::Account(name) => {
-            pause.scope == "all" || (pause.scope == "account" && pause.name.as_deref() == Some(name.as_str()))
-        }
-        PauseScope::All | PauseScope::Policy(_) => true,
-    };
     match scope {
+        PauseScope::All => pauses_that(store, now, |_| true).await,
         PauseScope::Policy(name) => pauses_over(store, name.as_str(), now).await,
-        PauseScope::All | PauseScope::Account(_) => {
-            Ok(described(store.pauses(now).await?.into_iter().filter(holds)))
+        PauseScope::Account(name) => {
+            let is_its_own = |pause: &Pause| pause.name.as_deref() == Some(name.as_str());
+            pauses_that(store, now, |pause| match pause.scope.as_str() {
+                "account" => is_its_own(pause),
+                scope => scope == "all",
+            })
+            .await
         }
     }
 }
 
-fn described(pauses: impl Iterator<Item = Pause>) -> Vec<String> {
-    pauses.map(|pause| PauseScope::describe(&pause.scope, pause.name.as_deref())).collect()
+async fn pauses_that(
+    store: &Store,
+    now: Timestamp,
+    hold: impl FnMut(&Pause) -> bool,
+) -> Result<Vec<String>, Failure> {
+    let pauses = store.pauses(now).await?.into_iter().filter(hold);
+    Ok(pauses.map(|pause| PauseScope::describe(&pause.scope, pause.name.as_deref())).collect())
 }
 
 /// A name that nothing has would pause nothing: a typing error must not look like safety. What only the files name is
