@@ -50,7 +50,6 @@ pub use policies::{PolicyFile, PolicySet, PolicySource};
 pub use policy::DEFAULT_WITHIN_DAYS;
 pub use settings::{Config, HistoryConfig, HttpConfig, LogConfig, LogFormat, RetryConfig};
 
-use contained::contained;
 use reader::Findings;
 pub(crate) use reader::suggestion;
 use settings::{Secrets, Surroundings};
@@ -184,9 +183,8 @@ fn read_all(
     now: Timestamp,
 ) -> Result<Loaded<(Config, PolicySet)>, Refusal> {
     let findings = Findings::default();
-    let (config, surroundings) = contained(path, || settings::read(path, environment, secrets, &findings))
-        .and_then(|read| read)
-        .map_err(Refusal::of_one)?;
+    let (config, surroundings) =
+        settings::read(path, environment, secrets, &findings).map_err(Refusal::of_one)?;
     let set = policies::read(&surroundings, known, now, &findings);
     accept((config, set), findings)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::account::{self, Account, References};
+use crate::config::contained::contained;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::disclosure::{ACCOUNT, Disclosure};
 use crate::config::environment::Environment;
@@ -142,6 +143,15 @@ pub(crate) enum Secrets {
 /// # Errors
 /// The file cannot be read at all.
 pub(crate) fn read(
+    path: &Path,
+    environment: &Environment,
+    secrets: Secrets,
+    findings: &Findings,
+) -> Result<(Config, Surroundings), Box<Diagnostic>> {
+    contained(path, || read_file(path, environment, secrets, findings)).and_then(|read| read)
+}
+
+fn read_file(
     path: &Path,
     environment: &Environment,
     secrets: Secrets,
