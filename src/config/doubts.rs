@@ -38,19 +38,11 @@ impl Doubts {
         self.is_any_table.get()
     }
 
-    pub(crate) fn any_line(&self, is_so: impl FnMut(usize) -> bool) -> bool {
-        self.lines.borrow().iter().copied().any(is_so)
+    pub(crate) fn lines(&self) -> BTreeSet<usize> {
+        self.lines.borrow().clone()
     }
 
-    pub(crate) fn for_each_line(&self, look_at: impl FnMut(usize)) {
-        self.lines.borrow().iter().copied().for_each(look_at);
-    }
-
-    pub(crate) fn for_each_detached(&self, look_at: impl FnMut(usize)) {
-        self.detached.borrow().iter().copied().for_each(look_at);
-    }
-
-    pub(crate) fn any_detached(&self, is_so: impl FnMut(usize) -> bool) -> bool {
-        self.detached.borrow().iter().copied().any(is_so)
+    pub(crate) fn detached(&self) -> BTreeSet<usize> {
+        self.detached.borrow().clone()
     }
 }

@@ -43,10 +43,7 @@ impl SourceFile {
     /// The file cannot be read or is not UTF-8.
     pub(crate) fn read(path: &Path, disclosure: Disclosure) -> Result<SourceFile, Box<Diagnostic>> {
         let bytes = regular::read(path).map_err(|error| unreadable(path, &error))?;
-        match SourceFile::of_bytes(path, bytes, disclosure) {
-            (file, None) => Ok(file),
-            (_, Some(misread)) => Err(misread),
-        }
+        Ok(SourceFile::of_bytes(path, bytes, disclosure).0)
     }
 
     /// As much of it as can be read, and what is wrong with it where it is not UTF-8.
@@ -235,15 +232,17 @@ impl SourceFile {
         let up_to = |path: &[&str], found: &mut HashSet<String>| {
             found.extend((1..=path.len()).map(|length| joined(&path[..length])));
         };
-        self.doubts.for_each_line(|line| match self.path_at(line) {
-            None => drop(found.insert(String::new())),
-            Some(path) => up_to(&path, &mut found),
-        });
-        self.doubts.for_each_detached(|header| {
+        for line in self.doubts.lines() {
+            match self.path_at(line) {
+                None => drop(found.insert(String::new())),
+                Some(path) => up_to(&path, &mut found),
+            }
+        }
+        for header in self.doubts.detached() {
             if let Some([outer @ .., _]) = self.path_at(header).as_deref() {
                 up_to(outer, &mut found);
             }
-        });
+        }
         found
     }
 
@@ -265,7 +264,8 @@ impl SourceFile {
                 [first, ..] => self.is_header(line) && !SHOWN_TABLES.contains(first),
             }
         };
-        self.doubts.is_any_table() || self.doubts.any_line(may_name) || self.doubts.any_detached(may_name)
+        let doubtful = || self.doubts.lines().into_iter().chain(self.doubts.detached());
+        self.doubts.is_any_table() || doubtful().any(may_name)
     }
 
     /// The place of `span`; of a span over several lines, of its first.
