@@ -82,7 +82,7 @@ impl Mistake {
         let is_at_begin = matches!(file.line_up_to(begin).trim(), "" | "[");
         let last = if is_at_begin { line - 1 } else { line };
         match opening_up_to(file, last) {
-            Some((first, opening)) => match (first..=last).find_map(|line| open_quote(file, line)) {
+            Some((first, opening)) => match (first..=last).find_map(|line| open_quote_of(file, line)) {
                 // What closes the list is there, and swallowed by a text.
                 Some(quote) if first < last => Mistake {
                     span: quote..quote + 1,
@@ -213,38 +213,36 @@ fn opening_up_to(file: &SourceFile, last: usize) -> Option<(usize, usize)> {
     let first = (1..=last).rev().find(|line| syntax::begins_anew(file.line(*line).trim_start()))?;
     let line = file.line(first);
     let value = line.find('=')? + 1;
-    let opening = value + opening_in(&line[value..])?;
+    let opening = value + LeftOpen::by(&line[value..]).bracket?;
     Some((first, file.line_start(first)? + opening))
 }
 
-/// Where the text begins that the line does not close.
-fn open_quote(file: &SourceFile, line: usize) -> Option<usize> {
-    let mut open = None;
-    for (at, c) in file.line(line).char_indices() {
-        match (open, c) {
-            (Some((_, begun)), _) if begun == c => open = None,
-            (None, '"' | '\'') => open = Some((at, c)),
-            (None, '#') => break,
-            _ => {}
-        }
-    }
-    Some(file.line_start(line)? + open?.0)
+fn open_quote_of(file: &SourceFile, line: usize) -> Option<usize> {
+    Some(file.line_start(line)? + LeftOpen::by(file.line(line)).quote?)
 }
 
-/// Where the first list or table begins that the line does not close; a quote that is not closed hides what follows.
-fn opening_in(value: &str) -> Option<usize> {
-    let mut open = Vec::new();
-    let mut quote = None;
-    for (at, c) in value.char_indices() {
-        match (quote, c) {
-            (Some(begun), _) if begun == c => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '[' | '{') => open.push(at),
-            (None, ']' | '}') => drop(open.pop()),
-            (None, '#') => break,
-            (None, _) => {}
+/// What a piece of a line leaves open.
+struct LeftOpen {
+    /// Where its first list or table begins that it does not close.
+    bracket: Option<usize>,
+    /// Where its text begins; what follows is hidden by it.
+    quote: Option<usize>,
+}
+
+impl LeftOpen {
+    fn by(text: &str) -> LeftOpen {
+        let (mut brackets, mut quote) = (Vec::new(), None);
+        for (at, c) in text.char_indices() {
+            match (quote, c) {
+                (Some((_, begun)), _) if begun == c => quote = None,
+                (Some(_), _) => {}
+                (None, '"' | '\'') => quote = Some((at, c)),
+                (None, '[' | '{') => brackets.push(at),
+                (None, ']' | '}') => drop(brackets.pop()),
+                (None, '#') => break,
+                (None, _) => {}
+            }
         }
+        LeftOpen { bracket: brackets.first().copied(), quote: quote.map(|(at, _)| at) }
     }
-    open.first().copied()
 }
