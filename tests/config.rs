@@ -832,7 +832,7 @@ fn a_quote_that_is_missing_in_a_list_is_told_where_it_is_missing() {
 
 #[test]
 fn a_table_that_is_closed_by_nothing_ends_before_the_next_header_however_that_is_written() {
-    for header in ["[ policy . b ]", "[policy .b]", "[policy.\"b\"]", "[\"policy\".b]"] {
+    for header in ["[policy.7]", "[ policy . b ]", "[policy .b]", "[policy.\"b\"]", "[\"policy\".b]"] {
         let second = POLICY.replace("[policy.cache]", header).replace("crs-1", "crs-2");
         let found = mistakes_of_policy(&format!("{}{second}", POLICY.replace("12 }", "12")));
         assert_only(&found, (7, 9), "the table that begins here is not closed", "close it with `}`");

@@ -33,12 +33,9 @@ pub(super) enum Reach {
 pub(super) fn slip_of_header(line: &str) -> Slip {
     let path = line.split('#').next().unwrap_or_default().trim();
     let (message, help) = match (path.starts_with("[["), path.starts_with('['), path.contains(']')) {
-        (true, _, _) => (
-            "a header of two brackets makes a list of tables",
-            "write the header with one pair of brackets, such as [policy.NAME] or [account.NAME]",
-        ),
+        (true, _, _) => HEADER_OF_LIST,
         (_, false, _) => ("the header is not opened", "begin the header with `[`"),
-        (_, _, false) => ("the header is not closed", "close the header with `]`"),
+        (_, _, false) => HEADER_UNCLOSED,
         _ => (
             "this is no header that can be read",
             "write names of letters, digits, `-` and `_` with points between them in brackets, such as [policy.NAME], \
@@ -98,6 +95,11 @@ const REACHES: [(&str, Reach); 6] = [
     ("invalid multi-line", Reach::File),
 ];
 
+const HEADER_UNCLOSED: (&str, &str) = ("the header is not closed", "close the header with `]`");
+const HEADER_OF_LIST: (&str, &str) = (
+    "a header of two brackets makes a list of tables",
+    "write the header with one pair of brackets, such as [policy.NAME] or [account.NAME]",
+);
 const UNCLOSED_LIST: &str = "the list that begins here is not closed";
 const UNCLOSED_TABLE: &str = "the table that begins here is not closed";
 
@@ -116,12 +118,8 @@ const KNOWN: [(&str, &str, &str); 32] = [
     ("string values must be quoted", "text stands without quotes", ""),
     ("missing comma between array", "", "put a comma between the items and `]` behind the last"),
     ("missing comma between key-value pairs", "", "put a comma between them and `}` behind the last"),
-    ("unclosed table", "the header is not closed", "close the header with `]`"),
-    (
-        "unclosed array table",
-        "a header of two brackets makes a list of tables",
-        "write the header with one pair of brackets: [policy.NAME]",
-    ),
+    ("unclosed table", HEADER_UNCLOSED.0, HEADER_UNCLOSED.1),
+    ("unclosed array table", HEADER_OF_LIST.0, HEADER_OF_LIST.1),
     ("unclosed array", UNCLOSED_LIST, "close it with `]`"),
     ("unclosed inline table", UNCLOSED_TABLE, "close it with `}`"),
     (
@@ -174,30 +172,37 @@ pub(super) fn goes_on(line: &str) -> bool {
 /// Whether a key with its `=`, or a header, begins here.
 pub(super) fn begins_anew(rest: &str) -> bool {
     let line = rest.lines().next().unwrap_or_default();
-    let is_name = |text: &str| {
-        let text = text.trim();
-        text.starts_with(|c: char| c.is_ascii_alphabetic())
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
-    };
-    let is_part = |part: &str| is_name(part.trim().trim_matches(['"', '\'']));
     let is_header = line.strip_prefix('[').is_some_and(|name| {
         let path = name.split(']').next().unwrap_or_default();
-        is_name(path) || (path.contains('.') && path.split('.').all(is_part))
+        // A single name in quotes is an item of a list.
+        is_name(path) || (path.contains('.') && is_path(path))
     });
-    is_header || line.split_once('=').is_some_and(|(key, _)| is_name(key))
+    let is_key = |key: &str| !key.contains(['"', '\'']) && is_path(key);
+    is_header || line.split_once('=').is_some_and(|(key, _)| is_key(key))
 }
 
 /// Whether the line is a header but for its first bracket: names with a point between them, and a bracket behind.
 pub(super) fn is_unopened_header(line: &str) -> bool {
     let Some((path, behind)) = line.trim().split_once(']') else { return false };
-    let is_name = |name: &str| {
-        let name = name.trim().trim_matches(['"', '\'']);
-        name.starts_with(|c: char| c.is_ascii_alphabetic())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
-    };
     let behind = behind.trim_start();
-    let is_path = path.contains('.') || SHOWN_TABLES.contains(&path.trim());
-    is_path && path.split('.').all(is_name) && (behind.is_empty() || behind.starts_with('#'))
+    let is_ours = path.contains('.') || SHOWN_TABLES.contains(&path.trim());
+    is_ours && is_path(path) && (behind.is_empty() || behind.starts_with('#'))
+}
+
+/// Names, perhaps in quotes, with points between them; a number with a point is none.
+fn is_path(text: &str) -> bool {
+    let mut parts = text.split('.').map(|part| part.trim().trim_matches(['"', '\'']));
+    parts.next().is_some_and(is_name) && parts.all(is_bare)
+}
+
+/// One that needs no quotes, and is no number.
+fn is_name(text: &str) -> bool {
+    let text = text.trim();
+    text.starts_with(|c: char| c.is_ascii_alphabetic()) && is_bare(text)
+}
+
+fn is_bare(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }
 
 fn is_key_with_colon(before: &str, rest: &str) -> bool {
@@ -232,10 +237,7 @@ fn unquoted(before: &str, rest: &str) -> (&'static str, &'static str) {
 fn is_followed_by_a_key(value: &str) -> bool {
     let rest = value.trim_start_matches(|c: char| c.is_alphanumeric() || c == '.');
     let Some((key, _)) = rest.split_once('=') else { return false };
-    let key = key.trim_start_matches([' ', '\t', ';']).trim_end();
-    rest.starts_with([' ', '\t', ';'])
-        && key.starts_with(|c: char| c.is_ascii_alphabetic())
-        && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+    rest.starts_with([' ', '\t', ';']) && is_name(key.trim_start_matches([' ', '\t', ';']))
 }
 
 fn is_meant_as_boolean(word: &str) -> bool {
